@@ -1,0 +1,46 @@
+# wcbundle: what can be made. `make` alone builds the binary into bin/.
+SHELL       := /bin/bash
+VERSION     ?= 0.1.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+
+.PHONY: build test race fuzz lint golden e2e demo bench clean ci
+
+build: bin/wcbundle
+
+.PHONY: bin/wcbundle
+bin/wcbundle:
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/wcbundle
+
+test: build
+	go test ./...
+
+race:
+	go test -race ./bundle/... ./sign/... ./registry/... ./rollout/... ./internal/...
+
+fuzz:
+	./internal/fuzz.sh 60s
+
+lint:
+	@test -z "$$(gofmt -l cmd bundle delta sign registry install rollout internal e2e)" || { gofmt -l cmd bundle delta sign registry install rollout internal e2e; exit 1; }
+	go vet ./...
+	go vet -tags e2e ./e2e/... ./install/revision/...
+	go run $(STATICCHECK) -tags e2e ./...
+	shellcheck -x e2e/cluster/*.sh internal/*.sh .ci/run
+
+golden:
+	go test ./rollout/... -update
+
+e2e: build
+	./e2e/run.sh test
+
+demo: build
+	./e2e/run.sh demo
+
+bench: build
+	go test -run '^$$' -bench . -benchtime 1x ./delta/
+
+clean:
+	rm -rf bin
+
+ci: lint test e2e

@@ -1,0 +1,366 @@
+package bundle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wordcab/wcbundle/delta"
+)
+
+// PatchOptions are what Diff takes beside the files.
+type PatchOptions struct {
+	Scratch  string // folder for deltas in the making and unpacked bases
+	Progress func(PatchLine, int64)
+}
+
+// MaxBasesPerDelta is how many base blobs one delta is made from.
+const MaxBasesPerDelta = 4
+
+// Diff makes the patch that turns any of the base bundles into target. Both are read through their digests; target must be
+// signed, because its signatures travel along. The temporary files behind the layout live in opt.Scratch until cleanup.
+func Diff(ctx context.Context, target *File, bases []*File, opt PatchOptions) (*Layout, *Patch, error) {
+	d := &differ{opt: opt, layout: NewLayout(), have: map[digest.Digest]baseBlob{}}
+	for _, b := range bases {
+		if err := d.addBase(ctx, b); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := d.setTarget(ctx, target); err != nil {
+		return nil, nil, err
+	}
+	for _, b := range d.wanted() {
+		line, err := d.line(ctx, b)
+		if err != nil {
+			return nil, nil, err
+		}
+		d.patch.Plan = append(d.patch.Plan, line)
+	}
+	if err := d.seal(); err != nil {
+		return nil, nil, err
+	}
+	return d.layout, &d.patch, nil
+}
+
+type baseBlob struct {
+	Blob
+	file *File
+}
+
+type differ struct {
+	opt     PatchOptions
+	layout  *Layout
+	patch   Patch
+	have    map[digest.Digest]baseBlob
+	target  *File
+	head    ocispec.Descriptor
+	own     []ocispec.Descriptor
+	release *Release
+	layers  []ocispec.Descriptor // what the patch's root names
+}
+
+func (d *differ) addBase(ctx context.Context, f *File) error {
+	head, _, r, err := readUnverified(ctx, f)
+	if err != nil {
+		return fmt.Errorf("base %s: %w", f.Path, err)
+	}
+	d.patch.Bases = append(d.patch.Bases, PatchEnd{Version: r.Version, Sequence: r.Sequence, Head: plain(head)})
+	if len(d.patch.Bases) > 1 {
+		return d.onlyCommon(r)
+	}
+	for _, b := range r.Closure {
+		d.have[b.Digest] = baseBlob{b, f}
+	}
+	return nil
+}
+
+// onlyCommon keeps the blobs that every base has, because a site has just one of them.
+func (d *differ) onlyCommon(r *Release) error {
+	for k := range d.have {
+		if r.Line(k) == nil {
+			delete(d.have, k)
+		}
+	}
+	if len(d.have) == 0 {
+		return errors.New("the bases have no blob in common: make a patch for each")
+	}
+	return nil
+}
+
+func readUnverified(ctx context.Context, f *File) (ocispec.Descriptor, *ocispec.Manifest, *Release, error) {
+	head, err := f.HeadOf()
+	if err != nil {
+		return head, nil, nil, err
+	}
+	if f.IsPatch() {
+		return head, nil, nil, f.fail("it is a patch; a whole bundle is needed here")
+	}
+	raw, err := f.Fetch(ctx, head, MaxManifest)
+	if err != nil {
+		return head, nil, nil, err
+	}
+	man, r, err := f.unverifiedRelease(ctx, raw)
+	return head, man, r, err
+}
+
+func (d *differ) setTarget(ctx context.Context, f *File) error {
+	head, man, r, err := readUnverified(ctx, f)
+	if err != nil {
+		return fmt.Errorf("target %s: %w", f.Path, err)
+	}
+	env, err := f.Envelope(ctx, head.Digest)
+	if err != nil {
+		return err
+	}
+	if env == nil {
+		return fmt.Errorf("%s is not signed: sign it first, its signatures travel in the patch", f.Path)
+	}
+	for _, b := range d.patch.Bases {
+		if b.Head.Digest == head.Digest {
+			return fmt.Errorf("%s is the base and the target", f.Path)
+		}
+	}
+	d.target, d.head, d.release = f, head, r
+	d.own = append([]ocispec.Descriptor{man.Config}, man.Layers...)
+	d.patch.Name = r.Name
+	d.patch.Target = PatchEnd{Version: r.Version, Sequence: r.Sequence, Head: plain(head)}
+	return d.copySignatures(ctx)
+}
+
+// copySignatures takes over the target's head entry and all that index.json lists about its signatures.
+func (d *differ) copySignatures(ctx context.Context) error {
+	for _, m := range d.target.Index.Manifests {
+		if m.ArtifactType == ArtifactBundle {
+			continue
+		}
+		d.layout.Index.Manifests = append(d.layout.Index.Manifests, m)
+	}
+	atts, err := d.target.Attachments(ctx, d.head.Digest)
+	if err != nil {
+		return err
+	}
+	for _, a := range atts {
+		for _, b := range append(a.Blobs, a.Manifest) {
+			d.layout.Add(d.target.Content(b))
+			d.layout.first = append(d.layout.first, b.Digest)
+		}
+	}
+	return nil
+}
+
+// wanted lists the target's blobs: the head and its own first, then the closure by digest.
+func (d *differ) wanted() []Blob {
+	var out []Blob
+	for _, o := range append([]ocispec.Descriptor{d.head}, d.own...) {
+		if !slices.ContainsFunc(out, func(b Blob) bool { return b.Digest == o.Digest }) {
+			out = append(out, Blob{Descriptor: plain(o), Kind: KindManifest})
+		}
+	}
+	for _, b := range d.release.Closure {
+		if !slices.ContainsFunc(out, func(o Blob) bool { return o.Digest == b.Digest }) {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+func (d *differ) line(ctx context.Context, b Blob) (PatchLine, error) {
+	line := PatchLine{Target: plain(b.Descriptor), How: HowFull}
+	if _, ok := d.have[b.Digest]; ok {
+		line.How = HowBase
+		d.tell(line, 0)
+		return line, nil
+	}
+	content := d.target.Content(line.Target)
+	if b.Kind == KindBlob && b.Size > smallBlob {
+		if err := d.tryDelta(ctx, b, &line); err != nil {
+			return line, fmt.Errorf("making the delta for %s: %w", b.Digest, err)
+		}
+	}
+	if line.How == HowFull {
+		d.layout.Add(content)
+		d.layers = append(d.layers, line.Target)
+		d.tell(line, line.Target.Size)
+		return line, nil
+	}
+	d.layers = append(d.layers, *line.Delta)
+	d.tell(line, line.Delta.Size)
+	return line, nil
+}
+
+func (d *differ) tell(l PatchLine, bytes int64) {
+	if d.opt.Progress != nil {
+		d.opt.Progress(l, bytes)
+	}
+}
+
+// tryDelta makes a delta from the likeliest base blobs and takes it if it saves at least a twentieth.
+func (d *differ) tryDelta(ctx context.Context, b Blob, line *PatchLine) error {
+	from := d.basesFor(b)
+	if len(from) == 0 {
+		return nil
+	}
+	target, err := d.target.Section(b.Descriptor)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	var bases []delta.Base
+	for _, f := range from {
+		s, err := f.file.Section(f.Descriptor)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		bases = append(bases, s)
+		line.From = append(line.From, plain(f.Descriptor))
+	}
+	out, err := os.CreateTemp(d.opt.Scratch, "delta-*")
+	if err != nil {
+		return fmt.Errorf("creating a scratch file: %w", err)
+	}
+	defer out.Close()
+	h, err := delta.Make(ctx, out, bases, target, delta.MakeOptions{ScratchDir: d.opt.Scratch})
+	if err != nil {
+		return err
+	}
+	if err := sameBytes(h, b, from); err != nil {
+		return err
+	}
+	return d.take(out, h, b, line)
+}
+
+// take puts a finished delta into the layout, or forgets it where it does not pay.
+func (d *differ) take(out *os.File, h delta.Header, b Blob, line *PatchLine) error {
+	desc, err := describe(out)
+	if err != nil {
+		return err
+	}
+	if desc.Size > b.Size-b.Size/20 {
+		line.From = nil
+		return os.Remove(out.Name())
+	}
+	path := out.Name()
+	line.How, line.Delta, line.Codec = HowDelta, &desc, h.Codec
+	d.patch.Peak.Memory = max(d.patch.Peak.Memory, h.Memory)
+	var fetched int64
+	for _, f := range line.From {
+		fetched += f.Size
+	}
+	d.patch.Peak.Scratch = max(d.patch.Peak.Scratch, h.Scratch+fetched)
+	d.layout.Add(Content{Descriptor: desc, Open: func(context.Context) (io.ReadCloser, error) { return os.Open(path) }})
+	return nil
+}
+
+func describe(f *os.File) (ocispec.Descriptor, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	h := digest.SHA256.Digester()
+	n, err := io.Copy(h.Hash(), f)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return ocispec.Descriptor{MediaType: MediaDelta, Digest: h.Digest(), Size: n}, nil
+}
+
+// sameBytes checks that the delta was made from and for the bytes that the descriptors name: a damaged input file must not
+// become a patch that no site can apply.
+func sameBytes(h delta.Header, b Blob, from []baseBlob) error {
+	if got := digest.NewDigestFromBytes(digest.SHA256, h.TargetSHA256[:]); got != b.Digest {
+		return &DigestError{Want: b.Descriptor, Got: got, Size: h.TargetSize}
+	}
+	for i, f := range from {
+		if got := digest.NewDigestFromBytes(digest.SHA256, h.Bases[i].SHA256[:]); got != f.Digest {
+			return &DigestError{Want: f.Descriptor, Got: got, Size: h.Bases[i].Size}
+		}
+	}
+	return nil
+}
+
+// basesFor picks base blobs of the same repositories first, then any of the same media type nearest in size.
+func (d *differ) basesFor(b Blob) []baseBlob {
+	var near []baseBlob
+	for _, h := range d.have {
+		if h.Kind == KindBlob && h.Size > smallBlob/4 && mediaFamily(h.MediaType) == mediaFamily(b.MediaType) {
+			near = append(near, h)
+		}
+	}
+	sort.Slice(near, func(i, j int) bool {
+		si, sj := sharesRepo(near[i].Repos, b.Repos), sharesRepo(near[j].Repos, b.Repos)
+		if si != sj {
+			return si
+		}
+		di, dj := distance(near[i].Size, b.Size), distance(near[j].Size, b.Size)
+		if di != dj {
+			return di < dj
+		}
+		return near[i].Digest < near[j].Digest
+	})
+	if len(near) > MaxBasesPerDelta {
+		near = near[:MaxBasesPerDelta]
+	}
+	return near
+}
+
+func mediaFamily(mediaType string) string {
+	switch {
+	case strings.Contains(mediaType, "model"):
+		return "model"
+	case strings.Contains(mediaType, "helm"):
+		return "chart"
+	}
+	return "layer"
+}
+
+func sharesRepo(a, b []string) bool {
+	return slices.ContainsFunc(a, func(r string) bool { return slices.Contains(b, r) })
+}
+
+func distance(a, b int64) int64 {
+	if a > b {
+		return a - b
+	}
+	return b - a
+}
+
+// seal writes patch.json and the patch's root.
+func (d *differ) seal() error {
+	raw, err := marshal(d.patch)
+	if err != nil {
+		return fmt.Errorf("encoding patch.json: %w", err)
+	}
+	if _, err := ParsePatch(raw); err != nil {
+		return err
+	}
+	root := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactPatch,
+		Config: d.layout.AddFirst(MediaPatch, raw), Layers: d.layers,
+	}
+	rawRoot, err := marshal(root)
+	if err != nil {
+		return fmt.Errorf("encoding the patch's root: %w", err)
+	}
+	desc := d.layout.AddFirst(ocispec.MediaTypeImageManifest, rawRoot)
+	desc.ArtifactType = ArtifactPatch
+	tag := d.patch.Bases[0].Version + "-to-" + d.patch.Target.Version
+	d.layout.Index.Manifests = append([]ocispec.Descriptor{named(desc, tag)}, d.layout.Index.Manifests...)
+	return nil
+}
+
+func unmarshalManifest(b []byte, m *ocispec.Manifest) error {
+	if err := json.Unmarshal(b, m); err != nil {
+		return fmt.Errorf("reading a manifest: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,344 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/install"
+	"github.com/wordcab/wcbundle/install/preflight"
+	"github.com/wordcab/wcbundle/install/revision"
+	"github.com/wordcab/wcbundle/rollout"
+)
+
+func rolloutCommands() []*cli.Command {
+	values := []cli.Flag{
+		&cli.StringSliceFlag{Name: "values", Aliases: []string{"f"}, Usage: "the site's values, laid over the release's; may be repeated"},
+		&cli.StringFlag{Name: "release", Usage: "version to take; default: the newest that is loaded"},
+		scratchFlag,
+	}
+	onFailure := &cli.StringFlag{Name: "on-failure", Value: "rollback", Usage: "rollback, or hold to look first"}
+	yes := &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
+	flags := func(more ...cli.Flag) []cli.Flag { return append(siteFlags(), more...) }
+	return []*cli.Command{
+		{
+			Name: "preflight", Usage: "find what would break the upgrade before it starts", Category: "install side",
+			Description: "Exit code 20 when something blocks. Example:\n   wcbundle preflight -f values.yaml",
+			Flags:       flags(append(values, outputFlag)...), Action: runPreflight,
+		},
+		{
+			Name: "plan", Usage: "show what apply would do, by a dry run against the cluster", Category: "install side",
+			Description: "Example:\n   wcbundle plan -f values.yaml",
+			Flags:       flags(append(values, outputFlag)...), Action: runPlan,
+		},
+		{
+			Name: "apply", Usage: "upgrade pool by pool inside one Helm revision", Category: "install side",
+			Description: "Replicas are replaced one by one; each pool must pass its gates before the next is touched. A failed gate brings\n" +
+				"the site back by itself (exit code 21).\n\nExample:\n   wcbundle apply -f values.yaml",
+			Flags: flags(append(values, onFailure, yes, outputFlag)...), Action: runApply,
+		},
+		{
+			Name: "resume", Usage: "go on with an operation that was cut off or is on hold", Category: "install side",
+			Description: "Example:\n   wcbundle resume -f values.yaml\n   wcbundle resume --accept err-rate",
+			Flags:       flags(append(values, &cli.StringSliceFlag{Name: "accept", Usage: "take a gate that could not say as passed"}, outputFlag)...),
+			Action:      func(c *cli.Context) error { return runContinue(c, "") },
+		},
+		{
+			Name: "abort", Usage: "turn an operation that was cut off or is on hold back", Category: "install side",
+			Description: "Example:\n   wcbundle abort --reason \"window closes\"",
+			Flags:       flags(append(values, &cli.StringFlag{Name: "reason", Usage: "for the record", Required: true}, outputFlag)...),
+			Action:      func(c *cli.Context) error { return runContinue(c, c.String("reason")) },
+		},
+		{
+			Name: "status", Usage: "show what runs and the operation under way", Category: "install side",
+			Description: "Example:\n   wcbundle status --watch",
+			Flags:       flags(&cli.BoolFlag{Name: "watch", Usage: "until the operation ends"}, outputFlag), Action: runStatus,
+		},
+		{
+			Name: "history", Usage: "list the revisions with what became of them", Category: "install side",
+			Description: "Example:\n   wcbundle history",
+			Flags:       flags(outputFlag), Action: runHistory,
+		},
+		{
+			Name: "rollback", Usage: "go back to an earlier revision", ArgsUsage: "[REVISION]", Category: "install side",
+			Description: "previous is the newest revision that fully succeeded and differs from what runs. Data is not touched.\n\n" +
+				"Example:\n   wcbundle rollback --to previous\n   wcbundle rollback --to rev 14",
+			Flags: flags(&cli.StringFlag{Name: "to", Usage: "previous, a revision, or rev and a revision", Required: true}, yes, outputFlag, scratchFlag), Action: runRollback,
+		},
+	}
+}
+
+// target opens the site and its registry for a command that needs the cluster.
+func target(c *cli.Context) (install.Target, *site, error) {
+	s, err := openSite(c)
+	if err != nil {
+		return install.Target{}, nil, err
+	}
+	if s.access == nil {
+		return install.Target{}, nil, usageError{c.Command.Name + " needs the cluster: name it with --kubeconfig or KUBECONFIG"}
+	}
+	reg, err := s.registry()
+	if err != nil {
+		return install.Target{}, nil, err
+	}
+	t := install.Target{Access: s.access, Registry: reg, Record: s.record, Version: c.String("release"), Scratch: c.String("scratch"), Now: time.Now()}
+	if t.Scratch == "" {
+		t.Scratch = os.TempDir()
+	}
+	for _, f := range c.StringSlice("values") {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			return t, nil, err
+		}
+		v, err := bundle.ParseValues(f, raw)
+		if err != nil {
+			return t, nil, err
+		}
+		t.Values = bundle.MergeValues(t.Values, v)
+	}
+	return t, s, nil
+}
+
+func runPreflight(c *cli.Context) error {
+	t, _, err := target(c)
+	if err != nil {
+		return err
+	}
+	p, err := install.NewPlan(c.Context, t)
+	if err != nil {
+		return err
+	}
+	if err := show(c, p.Report, func(w io.Writer) error { return reportTable(w, p.Report, true) }); err != nil {
+		return err
+	}
+	return blockers(p)
+}
+
+func reportTable(w io.Writer, r preflight.Report, all bool) error {
+	n := r.Count()
+	for _, x := range r.Results {
+		if x.Verdict == preflight.Pass && !all {
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", x.Verdict, x.ID, x.Subject, x.Message)
+		if x.Remedy != "" && x.Verdict != preflight.Pass {
+			fmt.Fprintf(w, "\t\t\t-> %s\n", x.Remedy)
+		}
+	}
+	_, err := fmt.Fprintf(w, "preflight: %d pass, %d warn, %d fail, %d unknown\n", n[preflight.Pass], n[preflight.Warned], n[preflight.Fail], n[preflight.Unknown])
+	return err
+}
+
+func blockers(p *install.Plan) error {
+	var faults []error
+	for _, b := range p.Blocking {
+		faults = append(faults, errors.New(b))
+	}
+	for _, x := range p.Report.Results {
+		if x.Blocks() {
+			faults = append(faults, fmt.Errorf("%s %s: %s", x.ID, x.Subject, x.Message))
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return errors.Join(append([]error{errPreflight}, faults...)...)
+}
+
+func runPlan(c *cli.Context) error {
+	t, _, err := target(c)
+	if err != nil {
+		return err
+	}
+	p, err := install.NewPlan(c.Context, t)
+	if err != nil {
+		return err
+	}
+	if err := show(c, p, func(w io.Writer) error { return planTable(w, p) }); err != nil {
+		return err
+	}
+	return blockers(p)
+}
+
+func planTable(w io.Writer, p *install.Plan) error {
+	fmt.Fprintf(w, "Release %s (head %.19s, signed by %.12s)   Helm revision %d -> %d", p.Version, p.Head, strings.Join(p.Signers, ", "), p.From, p.Next)
+	if p.Running != "" {
+		fmt.Fprintf(w, "   running %s", p.Running)
+	}
+	fmt.Fprintf(w, "\n\nPOOL\tOBJECT\tCHANGE\tWHY\n")
+	changeRows(w, p.Changes)
+	fmt.Fprintln(w)
+	rollsText(w, p.Rolls, p.Stays)
+	return reportTable(w, p.Report, false)
+}
+
+func changeRows(w io.Writer, changes []revision.Change) {
+	same := 0
+	for _, ch := range changes {
+		if ch.Class == revision.ClassNone {
+			same++
+			continue
+		}
+		pool := ch.Pool
+		if pool == "" {
+			pool = "-"
+		}
+		fmt.Fprintf(w, "%s\t%s/%s\t%s\t%s\n", pool, ch.Kind, ch.Name, ch.Class, strings.Join(ch.Why, "; "))
+	}
+	fmt.Fprintf(w, "-\t%d objects\tnone\t\n", same)
+}
+
+func rollsText(w io.Writer, rolls []rollout.Pool, stays []string) {
+	var names []string
+	for _, p := range rolls {
+		names = append(names, p.Name)
+	}
+	if len(names) == 0 {
+		fmt.Fprintln(w, "No pod is replaced.")
+		return
+	}
+	fmt.Fprintf(w, "Pods are replaced in this order: %s.\n", strings.Join(names, ", then "))
+	if len(stays) > 0 {
+		fmt.Fprintf(w, "Not touched: %s.\n", strings.Join(stays, ", "))
+	}
+}
+
+func runApply(c *cli.Context) error {
+	if f := c.String("on-failure"); f != rollout.OnFailureRollback && f != rollout.OnFailureHold {
+		return usageError{fmt.Sprintf("--on-failure %q is neither rollback nor hold", f)}
+	}
+	t, s, err := target(c)
+	if err != nil {
+		return err
+	}
+	p, err := install.NewPlan(c.Context, t)
+	if err != nil {
+		return err
+	}
+	if err := planTable(c.App.ErrWriter, p); err != nil {
+		return err
+	}
+	if err := blockers(p); err != nil {
+		return err
+	}
+	if p.Nothing() {
+		fmt.Fprintf(c.App.Writer, "release %s runs already: nothing to change\n", p.Version)
+		return nil
+	}
+	if ok, err := confirm(c, "apply release "+p.Version+"?"); err != nil || !ok {
+		return err
+	}
+	out, err := install.Apply(c.Context, t, p, applyOptions(c, s))
+	return finish(c, out, err)
+}
+
+func applyOptions(c *cli.Context, s *site) install.ApplyOptions {
+	return install.ApplyOptions{Store: s.store, OnFailure: c.String("on-failure"), OnEvent: lines(c.App.ErrWriter), Tool: version, Accept: c.StringSlice("accept")}
+}
+
+// lines prints an operation's progress, one line per change.
+func lines(w io.Writer) func(rollout.Progress) {
+	last := ""
+	return func(p rollout.Progress) {
+		text := progressText(p)
+		if text == last {
+			return
+		}
+		last = text
+		fmt.Fprintf(w, "%s %s\n", p.Time.Format("15:04:05"), text)
+	}
+}
+
+func progressText(p rollout.Progress) string {
+	text := string(p.Phase)
+	if p.Pool != "" {
+		text = fmt.Sprintf("%-10s %-10s %d/%d", p.Pool, p.State, p.Ready, p.Total)
+	}
+	if p.Reason != "" {
+		text += " " + p.Reason
+	}
+	return text
+}
+
+func finish(c *cli.Context, out rollout.Outcome, err error) error {
+	if err != nil {
+		return err
+	}
+	if out.Phase != rollout.Succeeded {
+		return outcomeError{out}
+	}
+	return show(c, out, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "succeeded\trevision %d -> %d\n", out.FromRevision, out.Revision)
+		return err
+	})
+}
+
+func runContinue(c *cli.Context, abort string) error {
+	t, s, err := target(c)
+	if err != nil {
+		return err
+	}
+	out, err := install.Continue(c.Context, t, abort, applyOptions(c, s))
+	return finish(c, out, err)
+}
+
+// toRevision reads --to previous, --to 14, --to rev14 and --to rev 14.
+func toRevision(to string, args []string) (int, error) {
+	text := strings.ToLower(to)
+	if text == "rev" && len(args) == 1 {
+		text, args = args[0], nil
+	}
+	if len(args) > 0 {
+		return 0, usageError{fmt.Sprintf("%q after --to %s: write --to previous, --to 14 or --to rev 14", args[0], to)}
+	}
+	if text == "previous" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(text, "rev"))
+	if err != nil || n <= 0 {
+		return 0, usageError{fmt.Sprintf("--to %s names no revision: write --to previous, --to 14 or --to rev 14", to)}
+	}
+	return n, nil
+}
+
+func runRollback(c *cli.Context) error {
+	to, err := toRevision(c.String("to"), c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	t, s, err := target(c)
+	if err != nil {
+		return err
+	}
+	r, err := install.NewRollback(c.Context, t, to)
+	if err != nil {
+		return err
+	}
+	w := c.App.ErrWriter
+	fmt.Fprintf(w, "Back from revision %d to revision %d (release %s, %s). Data is not touched.\n\n", r.From, r.To.Number, r.To.Bundle, r.To.Updated.Format(time.RFC3339))
+	if err := show(c, r, func(out io.Writer) error {
+		fmt.Fprintf(out, "POOL\tOBJECT\tCHANGE\tWHY\n")
+		changeRows(out, r.Changes)
+		fmt.Fprintln(out)
+		rollsText(out, r.Rolls, r.Stays)
+		return nil
+	}); err != nil {
+		return err
+	}
+	if ok, err := confirm(c, fmt.Sprintf("roll back to revision %d?", r.To.Number)); err != nil || !ok {
+		return err
+	}
+	out, err := install.Rollback(c.Context, t, r, applyOptions(c, s))
+	if err == nil && out.Phase == rollout.Succeeded {
+		fmt.Fprintf(w, "revision %d runs again, as revision %d\n", r.To.Number, out.Revision)
+		return nil
+	}
+	return finish(c, out, err)
+}

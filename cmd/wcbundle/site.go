@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/install"
+	"github.com/wordcab/wcbundle/registry"
+	"github.com/wordcab/wcbundle/sign"
+)
+
+// siteFlags say which site a command works on.
+func siteFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "kubeconfig", EnvVars: []string{"WCBUNDLE_KUBECONFIG", "KUBECONFIG"}, Usage: "the cluster; without one only the site's folder is used"},
+		&cli.StringFlag{Name: "context", EnvVars: []string{"WCBUNDLE_CONTEXT"}, Usage: "the kubeconfig's context"},
+		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, EnvVars: []string{"WCBUNDLE_NAMESPACE"}, Value: "wordcab", Usage: "the release's namespace"},
+		&cli.StringFlag{Name: "state-dir", EnvVars: []string{"WCBUNDLE_STATE_DIR"}, Usage: "folder of the site record's second copy (default: under the home folder)"},
+	}
+}
+
+func acceptFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "site", Usage: "this site's id, as the vendor writes it into bundles made for it", Required: true},
+		&cli.StringFlag{Name: "registry", Usage: "host:port of the site's registry, from here", Required: true},
+		&cli.StringFlag{Name: "pull-from", Usage: "host:port of the same registry, from the nodes (default: as from here)"},
+		&cli.BoolFlag{Name: "plain-http", Usage: "the registry speaks http"},
+		&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
+	}
+}
+
+// site is the site's record and where it is kept.
+type site struct {
+	record *install.Record
+	store  install.Stores
+	access *install.Access // nil without a cluster
+}
+
+// stateDir is the folder of what the operator's machine keeps of sites.
+func stateDir(c *cli.Context) (string, error) {
+	if dir := c.String("state-dir"); dir != "" {
+		return dir, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("finding a place for the site's record (name one with --state-dir): %w", err)
+	}
+	return filepath.Join(home, ".local", "state", "wcbundle"), nil
+}
+
+func siteStores(c *cli.Context) (install.Stores, *install.Access, error) {
+	dir, err := stateDir(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	path := filepath.Join(dir, c.String("namespace"), "site.json")
+	var stores install.Stores
+	var access *install.Access
+	if k := c.String("kubeconfig"); k != "" {
+		a, err := install.Connect(k, c.String("context"), c.String("namespace"))
+		if err != nil {
+			return nil, nil, err
+		}
+		access = a
+		stores = append(stores, install.ConfigMapStore{Client: a.Kube, Namespace: c.String("namespace")})
+	}
+	return append(stores, install.FileStore{Path: path}), access, nil
+}
+
+func openSite(c *cli.Context) (*site, error) {
+	stores, access, err := siteStores(c)
+	if err != nil {
+		return nil, err
+	}
+	r, err := stores.Load(c.Context)
+	if err != nil {
+		return nil, err
+	}
+	return &site{record: r, store: stores, access: access}, nil
+}
+
+func (s *site) registry() (*registry.Registry, error) {
+	return registry.New(registry.Options{Host: s.record.Registry.Push, PlainHTTP: s.record.Registry.PlainHTTP,
+		Username: os.Getenv("WCBUNDLE_REGISTRY_USERNAME"), Password: os.Getenv("WCBUNDLE_REGISTRY_PASSWORD")})
+}
+
+func trustAccept(c *cli.Context) error {
+	t, raw, err := readTrust(c.Args().First())
+	if err != nil {
+		return err
+	}
+	stores, _, err := siteStores(c)
+	if err != nil {
+		return err
+	}
+	if old, err := stores.Load(c.Context); err == nil {
+		return fmt.Errorf("site %s has accepted a trust policy for %s already: it cannot be replaced from here", old.Site, old.Product)
+	} else if !errors.Is(err, install.ErrNoRecord) {
+		return err
+	}
+	if err := trustTable(c.App.ErrWriter, t.Form()); err != nil {
+		return err
+	}
+	if ok, err := confirm(c, "trust these keys at site "+c.String("site")+"?"); err != nil || !ok {
+		return err
+	}
+	pull := c.String("pull-from")
+	if pull == "" {
+		pull = c.String("registry")
+	}
+	r := &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw,
+		Registry: install.Address{Push: c.String("registry"), Pull: pull, PlainHTTP: c.Bool("plain-http")}}
+	public, err := makeSiteKey(c)
+	if err != nil {
+		return err
+	}
+	r.SiteKey = string(public)
+	if err := stores.Save(c.Context, r); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "site %s accepts %s by this policy; its registry is %s\n", r.Site, r.Product, r.Registry.Push)
+	return nil
+}
+
+func siteCommands() []*cli.Command {
+	trust := []cli.Flag{
+		&cli.StringFlag{Name: "trust", Usage: "judge by this trust.json instead of the site's"},
+		&cli.StringFlag{Name: "key", Usage: "judge by this one release key instead of the site's policy"},
+	}
+	return []*cli.Command{
+		{
+			Name: "verify", Usage: "check a bundle or patch to its last byte", ArgsUsage: "FILE", Category: "install side",
+			Description: "By the site's record, or before a site is set up by --trust or --key.\n\nExample:\n   wcbundle verify wordcab-2.9.0.wcb",
+			Flags:       append(append(siteFlags(), trust...), outputFlag),
+			Action:      verify,
+		},
+		{
+			Name: "load", Usage: "verify a bundle or patch and bring it into the site's registry", ArgsUsage: "FILE", Category: "install side",
+			Description: "A patch is rebuilt from what the registry holds; every digest is that of the full bundle. Nothing that runs is\n" +
+				"touched. A load that was cut off goes on where it was when it is run again.\n\nExample:\n   wcbundle load wordcab-2.8.0-to-2.9.0.wcp",
+			Flags:  append(siteFlags(), scratchFlag, outputFlag),
+			Action: load,
+		},
+	}
+}
+
+// policy is the site's, or the one that flags name.
+func policy(c *cli.Context) (sign.Policy, error) {
+	if path := c.String("trust"); path != "" {
+		t, _, err := readTrust(path)
+		return freshPolicy(t), err
+	}
+	if path := c.String("key"); path != "" {
+		k, err := readPublic(path)
+		if err != nil {
+			return sign.Policy{}, err
+		}
+		return policyOfKey(c, k)
+	}
+	s, err := openSite(c)
+	if err != nil {
+		return sign.Policy{}, err
+	}
+	return s.record.Policy(time.Now())
+}
+
+func freshPolicy(t *sign.Trust) sign.Policy {
+	return sign.Policy{Trust: t, Now: time.Now(), Accepted: map[string]sign.Accepted{}}
+}
+
+// policyOfKey trusts one key for the product that the file says it is: what `cosign verify --key` proves, and no more.
+func policyOfKey(c *cli.Context, k sign.PublicKey) (sign.Policy, error) {
+	f, err := bundle.OpenFile(c.Args().First())
+	if err != nil {
+		return sign.Policy{}, err
+	}
+	defer f.Close()
+	_, st, err := bundle.StatementOf(c.Context, f, time.Now())
+	if err != nil {
+		return sign.Policy{}, err
+	}
+	t, err := sign.NewTrust(sign.TrustForm{Schema: 1, Version: 1, Product: st.Name, Epoch: st.Epoch, Keys: []sign.TrustKey{sign.TrustKeyOf(k)},
+		Roles: sign.TrustRoles{Release: sign.TrustRole{Keys: []string{k.KeyID()}, Threshold: 1}}})
+	return freshPolicy(t), err
+}
+
+func verify(c *cli.Context) error {
+	p, err := policy(c)
+	if err != nil {
+		return err
+	}
+	f, err := bundle.OpenFile(c.Args().First())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	m := newMeter(c, "verifying")
+	ev, err := install.Verify(c.Context, f, p, m.at)
+	m.end()
+	if err != nil {
+		return err
+	}
+	return show(c, ev, func(w io.Writer) error { return evidenceTable(w, ev) })
+}
+
+func evidenceTable(w io.Writer, ev install.Evidence) error {
+	fmt.Fprintf(w, "verified\t%s %s: %s\n", ev.Kind, ev.Path, size(ev.Bytes))
+	fmt.Fprintf(w, "release\t%s %s (channel %s, sequence %d)\n", ev.Name, ev.Version, ev.Channel, ev.Sequence)
+	for _, b := range ev.Bases {
+		fmt.Fprintf(w, "starts from\t%s\n", b)
+	}
+	for _, s := range ev.Signers {
+		fmt.Fprintf(w, "signed by\t%s\n", s)
+	}
+	_, err := fmt.Fprintf(w, "signed at\t%s\nhead\t%s\nblobs\t%d, each equal to its digest\n", ev.Issued, ev.Head, ev.Blobs)
+	return err
+}
+
+func load(c *cli.Context) error {
+	s, err := openSite(c)
+	if err != nil {
+		return err
+	}
+	f, err := bundle.OpenFile(c.Args().First())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	start := time.Now()
+	rep, err := s.load(c, f)
+	if err != nil {
+		return err
+	}
+	took := time.Since(start).Round(100 * time.Millisecond)
+	return show(c, rep, func(w io.Writer) error {
+		fmt.Fprintf(w, "loaded\t%s %s in %s\n", s.record.Product, rep.Version, took)
+		fmt.Fprintf(w, "head\t%s\n", rep.Head.Digest)
+		fmt.Fprintf(w, "content\t%d blobs, %s: %s were there, %s pushed, %s rebuilt from %s of deltas\n", rep.Blobs, size(rep.Total), size(rep.There), size(rep.Pushed), size(rep.Rebuilt), size(rep.Deltas))
+		_, err := fmt.Fprintf(w, "next\twcbundle preflight, wcbundle plan, wcbundle apply\n")
+		return err
+	})
+}
+
+func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) {
+	p, err := s.record.Policy(time.Now())
+	if err != nil {
+		return install.LoadReport{}, err
+	}
+	reg, err := s.registry()
+	if err != nil {
+		return install.LoadReport{}, err
+	}
+	scratch, clean, err := scratchDir(c)
+	if err != nil {
+		return install.LoadReport{}, err
+	}
+	defer clean()
+	m := newMeter(c, "loading")
+	defer m.end()
+	opt := install.LoadOptions{Registry: reg, Record: s.record, Store: s.store, Now: time.Now(), Scratch: scratch,
+		Progress: func(e install.LoadEvent) { m.at("", e.Done, e.Total) }}
+	return loadFile(c.Context, f, p, opt)
+}
+
+func loadFile(ctx context.Context, f *bundle.File, p sign.Policy, opt install.LoadOptions) (install.LoadReport, error) {
+	if f.IsPatch() {
+		v, err := bundle.OpenPatch(ctx, f, p)
+		if err != nil {
+			return install.LoadReport{}, err
+		}
+		return install.LoadPatch(ctx, f, v, opt)
+	}
+	v, err := bundle.Open(ctx, f, p)
+	if err != nil {
+		return install.LoadReport{}, err
+	}
+	return install.Load(ctx, f, v, opt)
+}

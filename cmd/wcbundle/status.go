@@ -1,0 +1,259 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/wordcab/wcbundle/install"
+	"github.com/wordcab/wcbundle/install/revision"
+	"github.com/wordcab/wcbundle/rollout"
+)
+
+// siteStatus is what runs, what was accepted, and the newest operation.
+type siteStatus struct {
+	Site      string                      `json:"site"`
+	Product   string                      `json:"product"`
+	Installed *install.Installed          `json:"installed,omitempty"`
+	Accepted  map[string]install.Accepted `json:"accepted,omitempty"`
+	Newest    time.Time                   `json:"newestSignature,omitzero"`
+	Loads     []install.Loaded            `json:"loads,omitempty"`
+	Operation *rollout.State              `json:"operation,omitempty"`
+}
+
+func runStatus(c *cli.Context) error {
+	s, err := openSite(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("watch") {
+		return watch(c)
+	}
+	st, err := readStatus(c, s)
+	if err != nil {
+		return err
+	}
+	return show(c, st, func(w io.Writer) error { return statusTable(w, st, time.Now()) })
+}
+
+func readStatus(c *cli.Context, s *site) (siteStatus, error) {
+	r := s.record
+	st := siteStatus{Site: r.Site, Product: r.Product, Installed: r.Installed, Accepted: r.Accepted, Newest: r.ClockFloor, Loads: r.Loads}
+	if s.access == nil || r.Latest() == nil {
+		return st, nil
+	}
+	reg, err := s.registry()
+	if err != nil {
+		return st, err
+	}
+	release, err := install.ReleaseName(c.Context, install.Target{Access: s.access, Registry: reg, Record: r})
+	if err != nil {
+		return st, err
+	}
+	op, err := install.OpenOperation(c.Context, s.access, release)
+	if errors.Is(err, rollout.ErrNoOperation) {
+		return st, nil
+	}
+	st.Operation = &op
+	return st, err
+}
+
+func statusTable(w io.Writer, st siteStatus, now time.Time) error {
+	fmt.Fprintf(w, "site\t%s\nproduct\t%s\n", st.Site, st.Product)
+	if i := st.Installed; i != nil {
+		fmt.Fprintf(w, "runs\t%s (revision %d, since %s)\n", i.Version, i.Revision, i.At.Format(time.RFC3339))
+	} else {
+		fmt.Fprintf(w, "runs\tnothing yet\n")
+	}
+	for channel, a := range st.Accepted {
+		fmt.Fprintf(w, "accepted\t%s up to sequence %d\n", channel, a.Sequence)
+	}
+	if !st.Newest.IsZero() {
+		fmt.Fprintf(w, "trust\tnewest accepted signature is %d days old\n", int(now.Sub(st.Newest).Hours()/24))
+	}
+	for _, l := range st.Loads {
+		fmt.Fprintf(w, "loaded\t%s by %s at %s\n", l.Version, l.By, l.At.Format(time.RFC3339))
+	}
+	if st.Operation == nil {
+		return nil
+	}
+	return operationTable(w, *st.Operation)
+}
+
+func operationTable(w io.Writer, op rollout.State) error {
+	fmt.Fprintf(w, "operation\t%s %s to %s: %s\n", op.ID, op.Type, op.Bundle.Version, op.Phase)
+	for _, p := range op.Pools {
+		fmt.Fprintf(w, "  %s\t%s %d/%d%s\n", p.Name, p.State, p.Ready, p.Total, gateText(p.Results))
+	}
+	if f := op.Failure; f != nil {
+		fmt.Fprintf(w, "failed\tpool %s, gate %s: %s\n", f.Pool, f.Gate, f.Reason)
+		for _, line := range f.Evidence {
+			fmt.Fprintf(w, "  evidence\t%s\n", line)
+		}
+	}
+	switch {
+	case op.Phase == rollout.Held:
+		fmt.Fprintf(w, "next\twcbundle resume [--accept GATE], or wcbundle abort --reason TEXT\n")
+	case !op.Phase.Terminal():
+		fmt.Fprintf(w, "next\twcbundle status --watch; if nobody runs it any more: wcbundle resume\n")
+	}
+	return nil
+}
+
+func gateText(results []rollout.GateResult) string {
+	var out []string
+	for _, r := range results {
+		out = append(out, fmt.Sprintf("%s %s", r.ID, r.Verdict))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(out, ", ") + ")"
+}
+
+// watch follows the operation until it ends: a view that redraws on a terminal, a line per change when piped, NDJSON with
+// -o json. It only reads, so anyone may watch an operation that runs elsewhere.
+func watch(c *cli.Context) error {
+	f, ok := c.App.Writer.(*os.File)
+	v := &view{w: c.App.Writer, tty: ok && term.IsTerminal(int(f.Fd())), json: c.String("output") == "json"}
+	for {
+		s, err := openSite(c)
+		if err != nil {
+			return err
+		}
+		st, err := readStatus(c, s)
+		if err != nil {
+			return err
+		}
+		if st.Operation == nil {
+			return errors.New("no operation has run at this site yet")
+		}
+		if err := v.draw(st); err != nil {
+			return err
+		}
+		if op := st.Operation; op.Phase.Terminal() || op.Phase == rollout.Held {
+			return watched(op)
+		}
+		select {
+		case <-c.Context.Done():
+			return c.Context.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// watched gives the exit code that the operation's own run gave.
+func watched(op *rollout.State) error {
+	if op.Phase == rollout.Succeeded {
+		return nil
+	}
+	out := rollout.Outcome{Phase: op.Phase}
+	if op.Failure != nil {
+		out.Pool, out.Gate, out.Reason = op.Failure.Pool, op.Failure.Gate, op.Failure.Reason
+	}
+	return outcomeError{out}
+}
+
+// view prints states of an operation as they change.
+type view struct {
+	w     io.Writer
+	tty   bool
+	json  bool
+	last  string
+	lines int
+}
+
+func (v *view) draw(st siteStatus) error {
+	var text strings.Builder
+	op := st.Operation
+	fmt.Fprintf(&text, "%s %s to %s: %s\n", op.ID, op.Type, op.Bundle.Version, op.Phase)
+	for _, p := range op.Pools {
+		fmt.Fprintf(&text, "  %-16s %-10s %d/%d%s\n", p.Name, p.State, p.Ready, p.Total, gateText(p.Results))
+	}
+	if op.Failure != nil {
+		fmt.Fprintf(&text, "  failed: pool %s, gate %s: %s\n", op.Failure.Pool, op.Failure.Gate, op.Failure.Reason)
+	}
+	if text.String() == v.last {
+		return nil
+	}
+	before := v.last
+	v.last = text.String()
+	switch {
+	case v.json:
+		return json.NewEncoder(v.w).Encode(op)
+	case v.tty:
+		if v.lines > 0 {
+			fmt.Fprintf(v.w, "\033[%dA\033[J", v.lines)
+		}
+		v.lines = strings.Count(v.last, "\n")
+		_, err := io.WriteString(v.w, v.last)
+		return err
+	}
+	return v.changed(before)
+}
+
+// changed prints the lines that are new since the last look, with the time.
+func (v *view) changed(before string) error {
+	old := map[string]bool{}
+	for _, l := range strings.Split(before, "\n") {
+		old[l] = true
+	}
+	for _, l := range strings.Split(strings.TrimSpace(v.last), "\n") {
+		if old[l] {
+			continue
+		}
+		if _, err := fmt.Fprintf(v.w, "%s %s\n", time.Now().Format("15:04:05"), strings.TrimSpace(l)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// historyRow is a revision with the operation that made it.
+type historyRow struct {
+	revision.Revision
+	Pools    []string `json:"pools,omitempty"`
+	Actor    string   `json:"actor,omitempty"`
+	Duration string   `json:"duration,omitempty"`
+}
+
+func runHistory(c *cli.Context) error {
+	t, _, err := target(c)
+	if err != nil {
+		return err
+	}
+	revs, ops, err := install.History(c.Context, t)
+	if err != nil {
+		return err
+	}
+	byID := map[string]rollout.State{}
+	for _, o := range ops {
+		byID[o.ID] = o
+	}
+	var rows []historyRow
+	for _, r := range revs {
+		row := historyRow{Revision: r}
+		if o, ok := byID[r.Op]; ok {
+			for _, p := range o.Pools {
+				row.Pools = append(row.Pools, p.Name)
+			}
+			row.Actor, row.Duration = o.Actor.User+"@"+o.Actor.Host, o.EndedAt.Sub(o.StartedAt).Round(time.Second).String()
+		}
+		rows = append(rows, row)
+	}
+	return show(c, rows, func(w io.Writer) error {
+		fmt.Fprintf(w, "REVISION\tUPDATED\tSTATUS\tBUNDLE\tOUTCOME\tPOOLS\tACTOR\tDURATION\tDESCRIPTION\n")
+		for _, r := range rows {
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Number, r.Updated.UTC().Format("2006-01-02 15:04:05"), r.Status, r.Bundle, r.Outcome,
+				strings.Join(r.Pools, ","), r.Actor, r.Duration, r.Description)
+		}
+		return nil
+	})
+}

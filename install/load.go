@@ -1,0 +1,380 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/registry"
+)
+
+// LoadOptions are what loading takes beside the verified bundle.
+type LoadOptions struct {
+	Registry *registry.Registry
+	Record   *Record
+	Store    Store
+	Now      time.Time
+	Scratch  string // folder for base blobs while deltas are applied
+	Parallel int    // blobs at once, default 4
+	Progress func(LoadEvent)
+}
+
+// LoadEvent says what became of one blob.
+type LoadEvent struct {
+	Blob  ocispec.Descriptor
+	How   string // there, mounted, pushed, rebuilt, manifest
+	Done  int64  // bytes of the release that are in the registry now
+	Total int64
+}
+
+// LoadReport sums a load up. Sizes are bytes.
+type LoadReport struct {
+	Version string             `json:"version"`
+	Head    ocispec.Descriptor `json:"head"`
+	Signers []string           `json:"signers"`
+	Blobs   int                `json:"blobs"`
+	There   int64              `json:"there"`   // was in the registry
+	Pushed  int64              `json:"pushed"`  // travelled whole
+	Rebuilt int64              `json:"rebuilt"` // made from base blobs and deltas
+	Deltas  int64              `json:"deltas"`  // size of those deltas
+	Total   int64              `json:"total"`
+}
+
+// Load brings a verified bundle into the registry and raises the record.
+func Load(ctx context.Context, f *bundle.File, v bundle.Verified, opt LoadOptions) (LoadReport, error) {
+	l, err := newTransfer(f, v, opt)
+	if err != nil {
+		return LoadReport{}, err
+	}
+	l.open = func(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, string, error) {
+		s, err := f.Section(d)
+		return s, "pushed", err
+	}
+	return l.run(ctx, "bundle", v.Signers())
+}
+
+// transfer moves one release's content into the registry.
+type transfer struct {
+	opt     LoadOptions
+	file    *bundle.File
+	v       bundle.Verified
+	lines   []bundle.Blob
+	open    func(context.Context, ocispec.Descriptor) (io.ReadCloser, string, error)
+	scratch int64                      // bytes of scratch disk that a patch takes
+	elseIn  map[digest.Digest][]string // repositories that may hold a blob already
+
+	mu     sync.Mutex
+	report LoadReport
+	done   int64
+}
+
+func newTransfer(f *bundle.File, v bundle.Verified, opt LoadOptions) (*transfer, error) {
+	if v.Release() == nil {
+		return nil, errors.New("refusing to load a bundle that was not verified")
+	}
+	if opt.Registry == nil || opt.Record == nil || opt.Store == nil {
+		return nil, errors.New("loading needs a registry and the site's record")
+	}
+	if opt.Parallel <= 0 {
+		opt.Parallel = 4
+	}
+	l := &transfer{opt: opt, file: f, v: v, lines: linesOf(v), elseIn: map[digest.Digest][]string{}}
+	for _, b := range l.lines {
+		l.report.Total += b.Size
+	}
+	l.report.Blobs, l.report.Version, l.report.Head = len(l.lines), v.Release().Version, v.Head()
+	return l, nil
+}
+
+// linesOf is the closure with the head's own blobs, which lie in the release's repository.
+func linesOf(v bundle.Verified) []bundle.Blob {
+	repos := []string{bundle.ReleaseRepo(v.Release().Name)}
+	var out []bundle.Blob
+	for _, d := range v.Own() {
+		out = append(out, bundle.Blob{Descriptor: d, Kind: bundle.KindBlob, Repos: repos})
+	}
+	return append(out, v.Release().Closure...)
+}
+
+func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadReport, error) {
+	if err := l.opt.Registry.Ping(ctx); err != nil {
+		return l.report, err
+	}
+	if err := l.blobs(ctx); err != nil {
+		return l.report, err
+	}
+	manifests, err := l.manifests(ctx)
+	if err != nil {
+		return l.report, err
+	}
+	if err := l.tags(ctx, manifests); err != nil {
+		return l.report, err
+	}
+	if err := l.readBack(ctx); err != nil {
+		return l.report, err
+	}
+	l.report.Signers = signers
+	l.opt.Record.accept(l.v, by, l.scratch, l.opt.Now)
+	return l.report, l.opt.Store.Save(ctx, l.opt.Record)
+}
+
+func (l *transfer) blobs(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(l.opt.Parallel)
+	for _, b := range l.lines {
+		if b.Kind == bundle.KindBlob {
+			g.Go(func() error { return l.blob(ctx, b) })
+		}
+	}
+	return g.Wait()
+}
+
+// blob brings one blob into each of its repositories: pushed into the first, mounted into the others.
+func (l *transfer) blob(ctx context.Context, b bundle.Blob) error {
+	how := "there"
+	var have string // a repository that holds it
+	for _, repo := range b.Repos {
+		ok, err := l.opt.Registry.Has(ctx, repo, b.Descriptor)
+		if err != nil {
+			return err
+		}
+		if ok {
+			have = repo
+			continue
+		}
+		got, err := l.place(ctx, b, repo, have)
+		if err != nil {
+			return err
+		}
+		if have == "" {
+			how = got
+		}
+		have = repo
+	}
+	l.note(b.Descriptor, how)
+	return nil
+}
+
+// place brings a blob into one repository by the cheapest way that works.
+func (l *transfer) place(ctx context.Context, b bundle.Blob, repo, have string) (string, error) {
+	from := l.elseIn[b.Digest]
+	if have != "" {
+		from = append([]string{have}, from...)
+	}
+	for _, f := range from {
+		if ok, err := l.opt.Registry.Mount(ctx, repo, f, b.Descriptor); err == nil && ok {
+			return "mounted", nil
+		}
+	}
+	r, how, err := l.open(ctx, b.Descriptor)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	return how, l.opt.Registry.Push(ctx, repo, b.Descriptor, r)
+}
+
+func (l *transfer) note(d ocispec.Descriptor, how string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch how {
+	case "pushed":
+		l.report.Pushed += d.Size
+	case "rebuilt":
+		l.report.Rebuilt += d.Size
+	default:
+		l.report.There += d.Size
+	}
+	l.done += d.Size
+	if l.opt.Progress != nil {
+		l.opt.Progress(LoadEvent{Blob: d, How: how, Done: l.done, Total: l.report.Total})
+	}
+}
+
+// manifests pushes manifests, children before the indexes that name them, the head last.
+func (l *transfer) manifests(ctx context.Context) (map[digest.Digest][]byte, error) {
+	raw := map[digest.Digest][]byte{l.v.Head().Digest: l.v.HeadBytes()}
+	var plainOnes, indexes []bundle.Blob
+	for _, b := range l.lines {
+		if b.Kind != bundle.KindManifest {
+			continue
+		}
+		c, err := l.small(ctx, b.Descriptor)
+		if err != nil {
+			return nil, err
+		}
+		raw[b.Digest] = c
+		if b.MediaType == ocispec.MediaTypeImageManifest || b.MediaType == "application/vnd.docker.distribution.manifest.v2+json" {
+			plainOnes = append(plainOnes, b)
+		} else {
+			indexes = append(indexes, b)
+		}
+	}
+	head := bundle.Blob{Descriptor: l.v.Head(), Repos: []string{bundle.ReleaseRepo(l.v.Release().Name)}}
+	for _, b := range append(append(plainOnes, indexes...), head) {
+		for _, repo := range b.Repos {
+			if err := l.manifest(ctx, repo, b.Descriptor, raw[b.Digest]); err != nil {
+				return nil, err
+			}
+		}
+		if b.Digest != head.Digest {
+			l.note(b.Descriptor, "manifest")
+		}
+	}
+	return raw, nil
+}
+
+func (l *transfer) manifest(ctx context.Context, repo string, d ocispec.Descriptor, raw []byte) error {
+	ok, err := l.opt.Registry.Has(ctx, repo, d)
+	if err != nil || ok {
+		return err
+	}
+	return l.opt.Registry.Push(ctx, repo, d, bytes.NewReader(raw))
+}
+
+// small reads a manifest from the file or, where a patch leaves it out, from the registry.
+func (l *transfer) small(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if l.file.Has(d.Digest) {
+		return l.file.Fetch(ctx, d, bundle.MaxManifest)
+	}
+	for _, repo := range append(l.elseIn[d.Digest], l.reposOf(d.Digest)...) {
+		if b, err := l.opt.Registry.Fetch(ctx, repo, d, bundle.MaxManifest); err == nil {
+			return b, nil
+		}
+	}
+	return nil, &MissingError{Blob: d, Version: l.v.Release().Version}
+}
+
+func (l *transfer) reposOf(d digest.Digest) []string {
+	if line := l.v.Release().Line(d); line != nil {
+		return line.Repos
+	}
+	return nil
+}
+
+// tags come last: a tag never points at content that is not all there.
+func (l *transfer) tags(ctx context.Context, raw map[digest.Digest][]byte) error {
+	rel := l.v.Release()
+	for _, i := range rel.Images {
+		if err := l.tagRef(ctx, i.Ref, i.Manifest, raw); err != nil {
+			return err
+		}
+	}
+	for _, m := range rel.Models {
+		if err := l.tagRef(ctx, m.Ref, m.Manifest, raw); err != nil {
+			return err
+		}
+	}
+	for _, c := range rel.Charts {
+		repo := rel.Line(c.Manifest.Digest).Repos[0]
+		if err := l.opt.Registry.Tag(ctx, repo, c.Manifest, raw[c.Manifest.Digest], c.Version); err != nil {
+			return err
+		}
+	}
+	if err := l.attachments(ctx); err != nil {
+		return err
+	}
+	return l.opt.Registry.Tag(ctx, bundle.ReleaseRepo(rel.Name), l.v.Head(), l.v.HeadBytes(), rel.Version)
+}
+
+func (l *transfer) tagRef(ctx context.Context, ref string, d ocispec.Descriptor, raw map[digest.Digest][]byte) error {
+	repo, err := bundle.RepoOf(ref)
+	if err != nil {
+		return err
+	}
+	tag := bundle.TagOf(ref)
+	if tag == "" {
+		return nil
+	}
+	return l.opt.Registry.Tag(ctx, repo, d, raw[d.Digest], tag)
+}
+
+// attachments bring the signatures along, so that anyone at the site can check the head again.
+func (l *transfer) attachments(ctx context.Context) error {
+	repo := bundle.ReleaseRepo(l.v.Release().Name)
+	atts, err := l.file.Attachments(ctx, l.v.Head().Digest)
+	if err != nil {
+		return err
+	}
+	for _, a := range atts {
+		for _, b := range a.Blobs {
+			ok, err := l.opt.Registry.Has(ctx, repo, b)
+			if err != nil {
+				return err
+			}
+			if ok {
+				continue
+			}
+			raw, err := l.file.Fetch(ctx, b, bundle.MaxEnvelope)
+			if err != nil {
+				return err
+			}
+			if err := l.opt.Registry.Push(ctx, repo, b, bytes.NewReader(raw)); err != nil {
+				return err
+			}
+		}
+		raw, err := l.file.Fetch(ctx, a.Manifest, bundle.MaxManifest)
+		if err != nil {
+			return err
+		}
+		if err := l.opt.Registry.Tag(ctx, repo, a.Manifest, raw, a.Tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readBack reads every manifest from the registry again: what the nodes will be given is what was signed.
+func (l *transfer) readBack(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(l.opt.Parallel)
+	head := bundle.Blob{Descriptor: l.v.Head(), Kind: bundle.KindManifest, Repos: []string{bundle.ReleaseRepo(l.v.Release().Name)}}
+	for _, b := range append(l.lines, head) {
+		for _, repo := range b.Repos {
+			g.Go(func() error { return l.readBackOne(ctx, repo, b) })
+		}
+	}
+	return g.Wait()
+}
+
+func (l *transfer) readBackOne(ctx context.Context, repo string, b bundle.Blob) error {
+	if b.Kind == bundle.KindManifest {
+		if _, err := l.opt.Registry.Fetch(ctx, repo, b.Descriptor, bundle.MaxManifest); err != nil {
+			return fmt.Errorf("reading back what was loaded: %w", err)
+		}
+		return nil
+	}
+	ok, err := l.opt.Registry.Has(ctx, repo, b.Descriptor)
+	if err == nil && !ok {
+		err = fmt.Errorf("the registry took %s into %s and does not have it: run load again", b.Digest, repo)
+	}
+	return err
+}
+
+// MissingError says which base blob a patch needs and the registry does not have.
+type MissingError struct {
+	Blob    ocispec.Descriptor
+	Version string // the release that has it, where known
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("blob %s of release %s is not in the registry", e.Blob.Digest, e.Version)
+}
+
+// scratchFile is a file that is gone once closed.
+type scratchFile struct{ *os.File }
+
+func (s scratchFile) Close() error {
+	err := s.File.Close()
+	return errors.Join(err, os.Remove(s.Name()))
+}

@@ -1,0 +1,273 @@
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/delta"
+)
+
+// BaseError says that none of the releases that a patch can start from is at the site.
+type BaseError struct {
+	Target string   // version the patch makes
+	Wants  []string // versions it can start from
+	Has    []string // versions at the site
+}
+
+func (e *BaseError) Error() string {
+	return fmt.Sprintf("the patch to %s starts from %v, the site has %v", e.Target, e.Wants, e.Has)
+}
+
+// SpaceError says that a folder has too little room.
+type SpaceError struct {
+	Dir        string
+	Need, Free int64
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("%s has %d MiB free and %d MiB are needed", e.Dir, e.Free>>20, e.Need>>20)
+}
+
+// LoadPatch rebuilds the patch's target from what the registry already holds and raises the record.
+func LoadPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, opt LoadOptions) (LoadReport, error) {
+	l, err := newTransfer(f, v.Target(), opt)
+	if err != nil {
+		return LoadReport{}, err
+	}
+	base, err := l.chooseBase(ctx, v.Patch())
+	if err != nil {
+		return LoadReport{}, err
+	}
+	for _, b := range base.Closure {
+		l.elseIn[b.Digest] = b.Repos
+	}
+	p := &rebuilder{l: l, v: v, base: base, plan: map[digest.Digest]bundle.PatchLine{}}
+	for _, line := range v.Patch().Plan {
+		p.plan[line.Target.Digest] = line
+	}
+	if err := p.checkRoom(); err != nil {
+		return LoadReport{}, err
+	}
+	if err := p.checkBases(ctx); err != nil {
+		return LoadReport{}, err
+	}
+	l.open, l.scratch = p.open, v.Patch().Peak.Scratch
+	return l.run(ctx, "patch", v.Signers())
+}
+
+// chooseBase finds the release at the site that the patch starts from. Its release.json comes from the registry, by the
+// digest in the head, which comes by the digest in the signed patch and in the site's record.
+func (l *transfer) chooseBase(ctx context.Context, p *bundle.Patch) (*bundle.Release, error) {
+	no := &BaseError{Target: p.Target.Version}
+	for _, b := range p.Bases {
+		no.Wants = append(no.Wants, b.Version)
+		if l.opt.Record.Has(b.Head) {
+			return fetchRelease(ctx, l.opt, p.Name, b.Head)
+		}
+	}
+	for _, had := range l.opt.Record.Loads {
+		no.Has = append(no.Has, had.Version)
+	}
+	return nil, no
+}
+
+// fetchRelease reads a release that the site accepted before.
+func fetchRelease(ctx context.Context, opt LoadOptions, product string, head ocispec.Descriptor) (*bundle.Release, error) {
+	repo := bundle.ReleaseRepo(product)
+	raw, err := opt.Registry.Fetch(ctx, repo, head, bundle.MaxManifest)
+	if err != nil {
+		return nil, fmt.Errorf("the base release's head: %w", err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil || len(m.Layers) == 0 {
+		return nil, fmt.Errorf("the base release's head %s is not well-formed", head.Digest)
+	}
+	rel, err := opt.Registry.Fetch(ctx, repo, m.Layers[0], bundle.MaxRelease)
+	if err != nil {
+		return nil, fmt.Errorf("the base release's release.json: %w", err)
+	}
+	return bundle.ParseRelease(rel)
+}
+
+// rebuilder opens target blobs as a patch's plan says.
+type rebuilder struct {
+	l    *transfer
+	v    bundle.VerifiedPatch
+	base *bundle.Release
+	plan map[digest.Digest]bundle.PatchLine
+}
+
+// checkRoom asks for what the signed patch says that applying needs, before anything is done.
+func (p *rebuilder) checkRoom() error {
+	need := p.v.Patch().Peak.Scratch * int64(p.l.opt.Parallel)
+	free, err := FreeSpace(p.l.opt.Scratch)
+	if err != nil {
+		return err
+	}
+	if p.v.Patch().Peak.Scratch > free {
+		return &SpaceError{Dir: p.l.opt.Scratch, Need: p.v.Patch().Peak.Scratch, Free: free}
+	}
+	if need > free { // room for one at a time, not for all
+		p.l.opt.Parallel = 1
+	}
+	return nil
+}
+
+// checkBases asks the registry for every base blob that the plan needs, before anything is done.
+func (p *rebuilder) checkBases(ctx context.Context) error {
+	for _, line := range p.v.Patch().Plan {
+		need := line.From
+		if line.How == bundle.HowBase {
+			need = []ocispec.Descriptor{line.Target}
+		}
+		for _, d := range need {
+			if _, err := p.find(ctx, d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// find names a repository that has a base blob.
+func (p *rebuilder) find(ctx context.Context, d ocispec.Descriptor) (string, error) {
+	line := p.base.Line(d.Digest)
+	if line == nil {
+		return "", &MissingError{Blob: d, Version: p.base.Version}
+	}
+	for _, repo := range line.Repos {
+		ok, err := p.l.opt.Registry.Has(ctx, repo, d)
+		if err != nil {
+			return "", err
+		}
+		if ok {
+			return repo, nil
+		}
+	}
+	return "", &MissingError{Blob: d, Version: p.base.Version}
+}
+
+// open gives a target blob's bytes. Whoever reads them checks them against the target's digest.
+func (p *rebuilder) open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, string, error) {
+	line, ok := p.plan[d.Digest]
+	if !ok {
+		return nil, "", fmt.Errorf("the patch has no line for %s", d.Digest)
+	}
+	switch line.How {
+	case bundle.HowFull:
+		s, err := p.l.file.Section(d)
+		return s, "pushed", err
+	case bundle.HowDelta:
+		r, err := p.rebuild(ctx, line)
+		return r, "rebuilt", err
+	}
+	repo, err := p.find(ctx, d)
+	if err != nil {
+		return nil, "", err
+	}
+	r, err := p.l.opt.Registry.Open(ctx, repo, d)
+	return r, "there", err
+}
+
+// rebuild applies a delta into a pipe. The delta's own bytes are hashed against the signed patch before the decoder sees
+// the first of them.
+func (p *rebuilder) rebuild(ctx context.Context, line bundle.PatchLine) (io.ReadCloser, error) {
+	if err := p.checkDelta(ctx, *line.Delta); err != nil {
+		return nil, err
+	}
+	var bases []delta.Base
+	var opened []io.Closer
+	release := func() {
+		for _, c := range opened {
+			c.Close()
+		}
+	}
+	for _, d := range line.From {
+		s, err := p.fetchBase(ctx, d)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		opened, bases = append(opened, s), append(bases, s)
+	}
+	in, err := p.l.file.Section(*line.Delta)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer release()
+		defer in.Close()
+		_, err := delta.Apply(ctx, w, in, bases, delta.Limits{
+			MaxOutput: line.Target.Size, ScratchDir: p.l.opt.Scratch, MaxScratch: p.v.Patch().Peak.Scratch,
+		})
+		if err != nil {
+			err = fmt.Errorf("rebuilding %s: %w", line.Target.Digest, err)
+		}
+		w.CloseWithError(err)
+	}()
+	return pipeEnd{r, cancel}, nil
+}
+
+// pipeEnd stops the writer of a pipe when its reader is closed.
+type pipeEnd struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (p pipeEnd) Close() error {
+	p.cancel()
+	return p.PipeReader.Close()
+}
+
+func (p *rebuilder) checkDelta(ctx context.Context, d ocispec.Descriptor) error {
+	r, err := p.l.file.Content(d).OpenVerified(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	n, err := io.Copy(io.Discard, r)
+	p.l.mu.Lock()
+	p.l.report.Deltas += n
+	p.l.mu.Unlock()
+	return err
+}
+
+// sizedFile is a scratch file that knows its size.
+type sizedFile struct {
+	scratchFile
+	size int64
+}
+
+func (s sizedFile) Size() int64 { return s.size }
+
+func (p *rebuilder) fetchBase(ctx context.Context, d ocispec.Descriptor) (_ sizedFile, err error) {
+	repo, err := p.find(ctx, d)
+	if err != nil {
+		return sizedFile{}, err
+	}
+	r, err := p.l.opt.Registry.Open(ctx, repo, d)
+	if err != nil {
+		return sizedFile{}, err
+	}
+	defer r.Close()
+	f, err := os.CreateTemp(p.l.opt.Scratch, "base-*")
+	if err != nil {
+		return sizedFile{}, fmt.Errorf("making room for base blob %s: %w", d.Digest, err)
+	}
+	s := sizedFile{scratchFile{f}, d.Size}
+	if _, err := io.Copy(f, r); err != nil {
+		return sizedFile{}, errors.Join(fmt.Errorf("fetching base blob %s: %w", d.Digest, err), s.Close())
+	}
+	return s, nil
+}

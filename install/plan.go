@@ -1,0 +1,275 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/install/preflight"
+	"github.com/wordcab/wcbundle/install/revision"
+	"github.com/wordcab/wcbundle/registry"
+	"github.com/wordcab/wcbundle/rollout"
+	"github.com/wordcab/wcbundle/sign"
+)
+
+// Target says what to plan and where.
+type Target struct {
+	Access   *Access
+	Registry *registry.Registry
+	Record   *Record
+	Version  string         // a loaded release; "" = the newest
+	Values   map[string]any // the site's, laid over the release's
+	Scratch  string
+	Now      time.Time
+}
+
+// Plan is what applying a loaded release would do. NewPlan changes nothing.
+type Plan struct {
+	Version  string            `json:"version"`
+	Head     string            `json:"head"`
+	Signers  []string          `json:"signers"`
+	Release  string            `json:"release"`
+	From     int               `json:"fromRevision"`
+	Next     int               `json:"nextRevision"`
+	Running  string            `json:"running,omitempty"` // version that runs
+	Changes  []revision.Change `json:"changes"`
+	Rolls    []rollout.Pool    `json:"rolls"` // pools whose pods are replaced, in order
+	Stays    []string          `json:"stays"` // pools whose pods are not touched
+	Report   preflight.Report  `json:"preflight"`
+	Blocking []string          `json:"blocking,omitempty"` // changes that no upgrade can make
+
+	verified bundle.Verified
+	client   *revision.Client
+	request  revision.Request
+	manifest string
+	before   int
+}
+
+// Nothing tells whether applying would change nothing at all.
+func (p *Plan) Nothing() bool {
+	return !slices.ContainsFunc(p.Changes, func(c revision.Change) bool { return c.Class != revision.ClassNone })
+}
+
+// NewPlan verifies a loaded release again, renders it for this cluster, compares it with what runs and runs preflight.
+func NewPlan(ctx context.Context, t Target) (*Plan, error) {
+	p, err := prepare(ctx, t, t.Version)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.compare(ctx, t); err != nil {
+		return nil, err
+	}
+	want, err := p.want(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	snap, _ := preflight.Collect(ctx, preflight.Clients{Kube: t.Access.Kube, Config: t.Access.Config,
+		Namespace: t.Access.Namespace, Release: p.Release, Now: t.Now})
+	p.Report = preflight.Check(snap, want, t.Now)
+	return p, nil
+}
+
+// prepare opens a loaded release and its chart, without looking at what runs.
+func prepare(ctx context.Context, t Target, version string) (*Plan, error) {
+	v, err := openLoaded(ctx, t, version)
+	if err != nil {
+		return nil, err
+	}
+	rel := v.Release()
+	chart := rel.Charts[0]
+	archive, err := t.Registry.Fetch(ctx, rel.Line(chart.Content.Digest).Repos[0], chart.Content, 64<<20)
+	if err != nil {
+		return nil, fmt.Errorf("the release's chart: %w", err)
+	}
+	values, err := bundle.ParseValues("the release's values", []byte(chart.Values))
+	if err != nil {
+		return nil, err
+	}
+	refs, err := References(rel, t.Record.Registry.Pull)
+	if err != nil {
+		return nil, err
+	}
+	if chart.Namespace != t.Access.Namespace {
+		return nil, fmt.Errorf("the release belongs into namespace %s, this site's record is in %s: use --namespace %s", chart.Namespace, t.Access.Namespace, chart.Namespace)
+	}
+	client, err := revision.New(revision.Config{Kubeconfig: t.Access.Kubeconfig, Context: t.Access.Context, Namespace: t.Access.Namespace})
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{
+		Version: rel.Version, Head: string(v.Head().Digest), Signers: v.Signers(), Release: chart.Release, verified: v, client: client,
+		request: revision.Request{Chart: archive, Values: bundle.MergeValues(values, t.Values), Release: chart.Release, Bundle: rel.Version,
+			Post: func(m []byte) ([]byte, error) { return Rewrite(m, refs) }},
+	}, nil
+}
+
+// openLoaded takes a release from the registry and judges its envelope again: what is applied is what the site's policy
+// lets in now, not what it once did.
+func openLoaded(ctx context.Context, t Target, version string) (bundle.Verified, error) {
+	l := t.Record.Latest()
+	if version != "" {
+		l = nil
+		for i := range t.Record.Loads {
+			if t.Record.Loads[i].Version == version {
+				l = &t.Record.Loads[i]
+			}
+		}
+	}
+	if l == nil {
+		return bundle.Verified{}, fmt.Errorf("release %s is not loaded: wcbundle load FILE first", orNewest(version))
+	}
+	repo := bundle.ReleaseRepo(t.Record.Product)
+	head, err := t.Registry.Fetch(ctx, repo, l.Head, bundle.MaxManifest)
+	if err != nil {
+		return bundle.Verified{}, err
+	}
+	fetch := func(ctx context.Context, d ocispec.Descriptor, max int64) ([]byte, error) {
+		return t.Registry.Fetch(ctx, repo, d, max)
+	}
+	desc, err := t.Registry.Resolve(ctx, repo, bundle.EnvelopeTag(l.Head.Digest))
+	if err != nil {
+		return bundle.Verified{}, err
+	}
+	man, err := t.Registry.Fetch(ctx, repo, desc, bundle.MaxManifest)
+	if err != nil {
+		return bundle.Verified{}, err
+	}
+	env, err := bundle.OpenEnvelope(ctx, man, fetch)
+	if err != nil {
+		return bundle.Verified{}, err
+	}
+	p, err := t.Record.Policy(t.Now)
+	if err != nil {
+		return bundle.Verified{}, err
+	}
+	o, err := sign.Open(env, head, p)
+	if err != nil {
+		return bundle.Verified{}, err
+	}
+	return bundle.ReadRelease(ctx, o, fetch)
+}
+
+func orNewest(version string) string {
+	if version == "" {
+		return "(none)"
+	}
+	return version
+}
+
+// compare renders the release and classifies every change.
+func (p *Plan) compare(ctx context.Context, t Target) error {
+	history, err := p.client.History(ctx, p.Release)
+	if err != nil && !errors.Is(err, revision.ErrNoRelease) {
+		return err
+	}
+	prev := ""
+	if len(history) > 0 {
+		p.before = history[len(history)-1].Number
+	}
+	if cur, ok := revision.Current(history); ok {
+		prev, p.From, p.Running = cur.Manifest, cur.Number, cur.Bundle
+	}
+	p.Next = p.before + 1
+	rendered, err := p.client.Render(ctx, revision.RenderRequest{Chart: p.request.Chart, Values: p.request.Values, Release: p.Release, Post: p.request.Post})
+	if err != nil {
+		return fmt.Errorf("rendering release %s: %w", p.Version, err)
+	}
+	p.manifest = rendered.Manifest
+	if stray, err := Unpinned([]byte(rendered.Manifest), t.Record.Registry.Pull); err != nil || len(stray) > 0 {
+		return errors.Join(err, strayError(stray))
+	}
+	pools := poolsOf(p.verified.Release())
+	if p.Changes, err = p.client.Classify(ctx, rendered.Manifest, prev, pools); err != nil {
+		return err
+	}
+	p.split(pools)
+	return nil
+}
+
+func strayError(stray []string) error {
+	if len(stray) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the rendered chart names images that the release does not carry: %v: the site's values changed a reference, which only a new bundle can do", stray)
+}
+
+// split says which pools roll and which stay.
+func (p *Plan) split(pools []rollout.Pool) {
+	rolls := map[string]bool{}
+	var undeclared []rollout.Workload
+	for _, c := range p.Changes {
+		if c.Class == revision.ClassRecreate {
+			p.Blocking = append(p.Blocking, fmt.Sprintf("%s/%s: %v cannot be changed in place", c.Kind, c.Name, c.Why))
+		}
+		if c.Class != revision.ClassRestart && c.Class != revision.ClassNew || c.Pool == "" {
+			continue
+		}
+		rolls[c.Pool] = true
+		if c.Pool == rollout.BasePool && !declared(pools, c.Kind, c.Name) {
+			undeclared = append(undeclared, rollout.Workload{Kind: c.Kind, Name: c.Name})
+		}
+	}
+	pools = withBase(pools, undeclared)
+	for _, pool := range pools {
+		if rolls[pool.Name] {
+			p.Rolls = append(p.Rolls, pool)
+		} else {
+			p.Stays = append(p.Stays, pool.Name)
+		}
+	}
+}
+
+func declared(pools []rollout.Pool, kind, name string) bool {
+	return slices.ContainsFunc(pools, func(p rollout.Pool) bool {
+		return slices.Contains(p.Workloads, rollout.Workload{Kind: kind, Name: name})
+	})
+}
+
+// withBase puts workloads that no pool declares into the pool base, which rolls first.
+func withBase(pools []rollout.Pool, undeclared []rollout.Workload) []rollout.Pool {
+	if len(undeclared) == 0 {
+		return pools
+	}
+	order := 0
+	for i, p := range pools {
+		if p.Name == rollout.BasePool {
+			pools[i].Workloads = append(slices.Clone(p.Workloads), undeclared...)
+			return pools
+		}
+		order = min(order, p.Order-1)
+	}
+	return append([]rollout.Pool{{Name: rollout.BasePool, Order: order, Workloads: undeclared}}, pools...)
+}
+
+// poolsOf turns the release's pools into the engine's.
+func poolsOf(r *bundle.Release) []rollout.Pool {
+	var out []rollout.Pool
+	for _, p := range r.Pools {
+		q := rollout.Pool{Name: p.Name, Order: p.Order, MaxUnavailable: p.MaxUnavailable, MaxSurge: p.MaxSurge,
+			ReadyTimeout: duration(p.ReadyTimeout), Gates: rollout.Gates{Soak: duration(p.Gates.Soak)}}
+		for _, w := range p.Workloads {
+			q.Workloads = append(q.Workloads, rollout.Workload(w))
+		}
+		for _, g := range p.Gates.Post {
+			q.Gates.Post = append(q.Gates.Post, rollout.Gate{ID: g.ID, HTTP: &rollout.HTTPGate{
+				Path: g.HTTP.Path, Port: g.HTTP.Port, Expect: rollout.HTTPExpect(g.HTTP.Expect)}})
+		}
+		out = append(out, q)
+	}
+	slices.SortStableFunc(out, func(a, b rollout.Pool) int { return a.Order - b.Order })
+	return out
+}
+
+// duration reads what the release's check has accepted.
+func duration(s string) rollout.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0
+	}
+	return rollout.Duration(d)
+}

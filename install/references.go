@@ -1,0 +1,98 @@
+package install
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/wordcab/wcbundle/bundle"
+)
+
+// References maps each image and model reference of a release, as charts write it, to the same content in the site's
+// registry, pinned by digest.
+func References(r *bundle.Release, pull string) (map[string]string, error) {
+	out := map[string]string{}
+	put := func(ref string, digest string) error {
+		repo, err := bundle.RepoOf(ref)
+		if err != nil {
+			return err
+		}
+		out[ref] = pull + "/" + repo + "@" + digest
+		return nil
+	}
+	for _, i := range r.Images {
+		if err := put(i.Ref, string(i.Manifest.Digest)); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range r.Models {
+		if err := put(m.Ref, string(m.Manifest.Digest)); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Rewrite replaces every string in rendered manifests that is exactly a known reference: image fields, arguments,
+// environment, custom resources. Everything else keeps its place.
+func Rewrite(manifests []byte, refs map[string]string) ([]byte, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(manifests))
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	for {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("rendered manifests are not YAML: %w", err)
+		}
+		if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
+			continue
+		}
+		rewriteIn(&doc, refs)
+		if err := enc.Encode(&doc); err != nil {
+			return nil, fmt.Errorf("writing manifests: %w", err)
+		}
+	}
+	if err := enc.Close(); err != nil {
+		return nil, fmt.Errorf("writing manifests: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+func rewriteIn(n *yaml.Node, refs map[string]string) {
+	if n.Kind == yaml.ScalarNode {
+		if to, ok := refs[n.Value]; ok {
+			n.Value = to
+		}
+		return
+	}
+	for i, c := range n.Content {
+		if n.Kind == yaml.MappingNode && i%2 == 0 { // a key
+			continue
+		}
+		rewriteIn(c, refs)
+	}
+}
+
+// Unpinned lists image references in manifests that lead anywhere but to the site's registry by digest: what a node
+// without a route out could never pull.
+func Unpinned(manifests []byte, pull string) ([]string, error) {
+	found, err := bundle.ImageRefs(manifests)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, ref := range found {
+		if len(ref) <= len(pull) || ref[:len(pull)+1] != pull+"/" || !bytes.Contains([]byte(ref), []byte("@sha256:")) {
+			out = append(out, ref)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,213 @@
+package revision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/wordcab/wcbundle/rollout"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Class of a change; see the package comment.
+type Class string
+
+// The classes.
+const (
+	ClassNone       Class = "none"
+	ClassConfigOnly Class = "config-only"
+	ClassScaleOnly  Class = "scale-only"
+	ClassInPlace    Class = "in-place"
+	ClassRestart    Class = "restart"
+	ClassRecreate   Class = "recreate"
+	ClassNew        Class = "new"
+	ClassRemoved    Class = "removed"
+)
+
+// Change is what would become of one object. Why names fields, never the value of a Secret or ConfigMap.
+type Change struct {
+	Kind  string   `json:"kind"`
+	Name  string   `json:"name"`
+	Pool  string   `json:"pool,omitempty"` // of a Deployment or StatefulSet; rollout.BasePool if no pool names it
+	Class Class    `json:"class"`
+	Why   []string `json:"why,omitempty"`
+}
+
+// Classify says what applying manifest over prev (the stored manifest of what runs, "" for none) would change. Nothing is
+// changed. The order is the manifest's, removed ones last.
+func (c *Client) Classify(ctx context.Context, manifest, prev string, pools []rollout.Pool) ([]Change, error) {
+	docs, err := splitManifest([]byte(manifest))
+	if err != nil {
+		return nil, err
+	}
+	before, err := splitManifest([]byte(prev))
+	if err != nil {
+		return nil, fmt.Errorf("deployed revision: %w", err)
+	}
+	scaled, err := c.scaled(ctx)
+	if err != nil {
+		return nil, err
+	}
+	old, stays := byID(before), byID(docs)
+	var out []Change
+	for _, d := range docs {
+		if d.obj == nil {
+			continue
+		}
+		target := d.obj.DeepCopy()
+		if n, ok := scaled[rollout.Workload{Kind: target.GetKind(), Name: target.GetName()}]; ok {
+			if err := rollout.KeepReplicas(target, &n); err != nil {
+				return nil, err
+			}
+		}
+		ch, err := c.classifyOne(ctx, target, old[d.id()])
+		if err != nil {
+			return nil, err
+		}
+		if ch.Class == ClassConfigOnly {
+			ch.Why = append(ch.Why, consumers(d.obj, docs)...)
+		}
+		ch.Pool = poolOf(d.obj, pools)
+		out = append(out, ch)
+	}
+	for _, d := range before {
+		if d.obj == nil || stays[d.id()] != nil {
+			continue
+		}
+		live, err := c.live(ctx, d.obj)
+		if err != nil {
+			return nil, err
+		}
+		if live != nil {
+			out = append(out, Change{Kind: d.obj.GetKind(), Name: d.obj.GetName(), Pool: poolOf(d.obj, pools), Class: ClassRemoved})
+		}
+	}
+	return out, nil
+}
+
+func poolOf(o *unstructured.Unstructured, pools []rollout.Pool) string {
+	if o.GroupVersionKind().Group != "apps" || (o.GetKind() != "Deployment" && o.GetKind() != "StatefulSet") {
+		return ""
+	}
+	w := rollout.Workload{Kind: o.GetKind(), Name: o.GetName()}
+	for _, p := range pools {
+		if slices.Contains(p.Workloads, w) {
+			return p.Name
+		}
+	}
+	return rollout.BasePool
+}
+
+func (c *Client) classifyOne(ctx context.Context, target, prev *unstructured.Unstructured) (Change, error) {
+	ch := Change{Kind: target.GetKind(), Name: target.GetName(), Class: ClassNone}
+	live, err := c.live(ctx, target)
+	if err != nil {
+		return ch, err
+	}
+	if live == nil {
+		ch.Class = ClassNew
+		return ch, nil
+	}
+	if hasTemplate(target) {
+		copyCosmetics(target, live)
+	}
+	after, err := c.dryRun(ctx, prev, target, live)
+	if apierrors.IsInvalid(err) {
+		ch.Class, ch.Why = ClassRecreate, causes(err)
+		return ch, nil
+	}
+	if err != nil {
+		return ch, fmt.Errorf("trying %s %s: %w", ch.Kind, ch.Name, err)
+	}
+	ch.Class, ch.Why = compare(live, after)
+	return ch, nil
+}
+
+// causes are the fields that the API server refuses to change.
+func causes(err error) []string {
+	var st apierrors.APIStatus
+	if !errors.As(err, &st) || st.Status().Details == nil {
+		return []string{err.Error()}
+	}
+	var out []string
+	for _, c := range st.Status().Details.Causes {
+		out = append(out, c.Field+": "+cut(c.Message, 120))
+	}
+	return out
+}
+
+// compare classes the difference between what is live and what it would become. It is pure.
+func compare(live, after *unstructured.Unstructured) (Class, []string) {
+	a, b := significant(live), significant(after)
+	if reflect.DeepEqual(a, b) {
+		return ClassNone, nil
+	}
+	hide := live.GetKind() == "Secret" || live.GetKind() == "ConfigMap"
+	if !hasTemplate(live) {
+		return ClassConfigOnly, diff(a, b, hide)
+	}
+	if lt, at := template(live), template(after); !reflect.DeepEqual(lt, at) {
+		return ClassRestart, diff(lt, at, false)
+	}
+	why := diff(a, b, false)
+	for _, o := range []map[string]any{a, b} {
+		if spec, ok := o["spec"].(map[string]any); ok {
+			delete(spec, "replicas")
+		}
+	}
+	if reflect.DeepEqual(a, b) {
+		return ClassScaleOnly, why
+	}
+	return ClassInPlace, why
+}
+
+// significant is an object without what the API server and Helm write into every one.
+func significant(o *unstructured.Unstructured) map[string]any {
+	m := o.DeepCopy().Object
+	delete(m, "status")
+	if md, ok := m["metadata"].(map[string]any); ok {
+		for _, k := range []string{"managedFields", "resourceVersion", "generation", "uid", "creationTimestamp"} {
+			delete(md, k)
+		}
+		if labels, ok := md["labels"].(map[string]any); ok {
+			for k := range labels {
+				if cosmeticLabel(k) {
+					delete(labels, k)
+				}
+			}
+		}
+	}
+	return m
+}
+
+// PoolsToRoll are the pools that have a workload which restarts or is new, ready for rollout.NewOperation. What no pool
+// names is the pool rollout.BasePool, and rolls first.
+func PoolsToRoll(changes []Change, pools []rollout.Pool) []rollout.Pool {
+	rolls := map[string]bool{}
+	base := rollout.Pool{Name: rollout.BasePool}
+	for _, p := range pools {
+		base.Order = min(base.Order, p.Order-1)
+	}
+	for _, c := range changes {
+		if c.Pool == "" || (c.Class != ClassRestart && c.Class != ClassNew) {
+			continue
+		}
+		rolls[c.Pool] = true
+		if c.Pool == rollout.BasePool {
+			base.Workloads = append(base.Workloads, rollout.Workload{Kind: c.Kind, Name: c.Name})
+		}
+	}
+	var out []rollout.Pool
+	if len(base.Workloads) != 0 {
+		out = append(out, base)
+	}
+	for _, p := range pools {
+		if rolls[p.Name] && p.Name != rollout.BasePool {
+			out = append(out, p)
+		}
+	}
+	return out
+}

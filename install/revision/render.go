@@ -1,0 +1,153 @@
+package revision
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/release"
+)
+
+// maxChart bounds a chart archive, in bytes. What Helm unpacks from it is bounded by Helm, at 100 MiB.
+const maxChart = 16 << 20
+
+// RenderRequest asks for what a chart renders to. Post, if set, changes the manifest before anyone sees it; it is what an
+// upgrade stores too. KubeVersion is for an offline rendering ("" = the SDK's default).
+type RenderRequest struct {
+	Chart       []byte // tgz
+	Values      map[string]any
+	Release     string
+	Namespace   string // offline only; a Client has its own
+	Post        func(manifest []byte) ([]byte, error)
+	KubeVersion string
+}
+
+// Rendered is what a chart renders to. Hooks are the manifests of its hooks, which name images too.
+type Rendered struct {
+	Manifest string
+	Hooks    []string
+	CRDs     [][]byte
+}
+
+// RenderOffline renders with no cluster: lookup finds nothing and the capabilities are the SDK's.
+func RenderOffline(ctx context.Context, r RenderRequest) (Rendered, error) {
+	in := action.NewInstall(new(action.Configuration))
+	in.ClientOnly, in.Namespace = true, r.Namespace
+	if r.KubeVersion != "" {
+		v, err := chartutil.ParseKubeVersion(r.KubeVersion)
+		if err != nil {
+			return Rendered{}, fmt.Errorf("kubernetes version %q: %w", r.KubeVersion, err)
+		}
+		in.KubeVersion = v
+	}
+	return runRender(ctx, in, r)
+}
+
+// Render renders as the next revision of the release would be, with the cluster's capabilities and lookups. Nothing is
+// changed.
+func (c *Client) Render(ctx context.Context, r RenderRequest) (Rendered, error) {
+	cfg, err := c.helm(nil)
+	if err != nil {
+		return Rendered{}, err
+	}
+	r.Namespace = c.namespace
+	if _, err := c.History(ctx, r.Release); errors.Is(err, ErrNoRelease) {
+		in := action.NewInstall(cfg)
+		in.Namespace, in.SkipCRDs, in.DryRunOption = c.namespace, true, "server"
+		return runRender(ctx, in, r)
+	} else if err != nil {
+		return Rendered{}, err
+	}
+	ch, err := loadChart(r.Chart)
+	if err != nil {
+		return Rendered{}, err
+	}
+	up := action.NewUpgrade(cfg)
+	up.Namespace, up.SkipCRDs, up.DryRun, up.DryRunOption, up.ResetValues = c.namespace, true, true, "server", true
+	up.PostRenderer = post(r.Post)
+	rel, err := up.RunWithContext(ctx, r.Release, ch, copyValues(r.Values))
+	if err != nil {
+		return Rendered{}, fmt.Errorf("rendering %s: %w", ch.Name(), err)
+	}
+	return rendered(rel, ch), nil
+}
+
+func runRender(ctx context.Context, in *action.Install, r RenderRequest) (Rendered, error) {
+	ch, err := loadChart(r.Chart)
+	if err != nil {
+		return Rendered{}, err
+	}
+	in.ReleaseName, in.DryRun = r.Release, true
+	in.PostRenderer = post(r.Post)
+	rel, err := in.RunWithContext(ctx, ch, copyValues(r.Values))
+	if err != nil {
+		return Rendered{}, fmt.Errorf("rendering %s: %w", ch.Name(), err)
+	}
+	return rendered(rel, ch), nil
+}
+
+func rendered(rel *release.Release, ch *chart.Chart) Rendered {
+	out := Rendered{Manifest: rel.Manifest}
+	for _, h := range rel.Hooks {
+		out.Hooks = append(out.Hooks, h.Manifest)
+	}
+	for _, crd := range ch.CRDObjects() {
+		out.CRDs = append(out.CRDs, crd.File.Data)
+	}
+	return out
+}
+
+func loadChart(tgz []byte) (*chart.Chart, error) {
+	if len(tgz) == 0 {
+		return nil, errors.New("loading chart: no archive was given")
+	}
+	if len(tgz) > maxChart {
+		return nil, fmt.Errorf("loading chart: %d bytes, at most %d", len(tgz), maxChart)
+	}
+	ch, err := loader.LoadArchive(bytes.NewReader(tgz))
+	if err != nil {
+		return nil, fmt.Errorf("loading chart: %w", err)
+	}
+	return ch, nil
+}
+
+// copyValues keeps the caller's map from being changed: Helm coalesces into it.
+func copyValues(v map[string]any) map[string]any {
+	if v == nil {
+		return map[string]any{}
+	}
+	return copyMap(v)
+}
+
+func copyMap(m map[string]any) map[string]any {
+	out := make(map[string]any, len(m))
+	for k, v := range m {
+		if sub, ok := v.(map[string]any); ok {
+			v = copyMap(sub)
+		}
+		out[k] = v
+	}
+	return out
+}
+
+// post makes a function Helm's post-renderer; nil stays nil.
+func post(f func([]byte) ([]byte, error)) postFunc { return f }
+
+type postFunc func([]byte) ([]byte, error)
+
+// Run implements Helm's PostRenderer.
+func (f postFunc) Run(in *bytes.Buffer) (*bytes.Buffer, error) {
+	if f == nil {
+		return in, nil
+	}
+	out, err := f(in.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	return bytes.NewBuffer(out), nil
+}

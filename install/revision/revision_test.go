@@ -1,0 +1,209 @@
+package revision
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/wordcab/wcbundle/rollout"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+func storyChart(t *testing.T) []byte {
+	t.Helper()
+	ch, err := loader.LoadDir("testdata/story")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := chartutil.Save(ch, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestRenderOffline(t *testing.T) {
+	values := map[string]any{"tag": map[string]any{"alpha": "7"}}
+	req := RenderRequest{Chart: storyChart(t), Values: values, Release: "story", Namespace: "n"}
+	req.Post = func(b []byte) ([]byte, error) {
+		return []byte(strings.ReplaceAll(string(b), "example.invalid", "site.invalid")), nil
+	}
+	got, err := RenderOffline(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(got.Manifest, "image: site.invalid/alpha:7") || len(got.CRDs) != 1 || len(got.Hooks) != 0 {
+		t.Errorf("rendered %+v", got)
+	}
+	if len(values) != 1 || len(values["tag"].(map[string]any)) != 1 {
+		t.Errorf("values were changed: %v", values)
+	}
+	for name, bad := range map[string]RenderRequest{
+		"no archive": {Release: "story"}, "not an archive": {Chart: []byte("x"), Release: "story"},
+		"kube version": {Chart: req.Chart, Release: "story", KubeVersion: "x"},
+	} {
+		if _, err := RenderOffline(t.Context(), bad); err == nil {
+			t.Errorf("%s was rendered", name)
+		}
+	}
+}
+
+func TestPrevious(t *testing.T) {
+	rev := func(n int, status, outcome, manifest string) Revision {
+		return Revision{Number: n, Status: status, Outcome: outcome, ManifestDigest: manifest}
+	}
+	tests := map[string]struct {
+		history []Revision
+		want    int
+	}{
+		"one":                     {[]Revision{rev(1, "deployed", OutcomeSucceeded, "a")}, 0},
+		"two":                     {[]Revision{rev(1, "superseded", OutcomeSucceeded, "a"), rev(2, "deployed", OutcomeSucceeded, "b")}, 1},
+		"foreign":                 {[]Revision{rev(1, "superseded", OutcomeForeign, "a"), rev(2, "deployed", OutcomeSucceeded, "b")}, 1},
+		"never a failed one":      {[]Revision{rev(1, "superseded", OutcomeSucceeded, "a"), rev(2, "failed", OutcomeForeign, "b"), rev(3, "deployed", OutcomeSucceeded, "c")}, 1},
+		"never a rolled back one": {[]Revision{rev(1, "superseded", OutcomeSucceeded, "a"), rev(2, "superseded", OutcomeSucceeded, "b"), rev(3, "superseded", OutcomeRolledBack, "c"), rev(4, "deployed", OutcomeSucceeded, "b")}, 1},
+		"no ping-pong":            {[]Revision{rev(1, "superseded", OutcomeSucceeded, "a"), rev(2, "superseded", OutcomeRolledBack, "b"), rev(3, "deployed", OutcomeSucceeded, "a")}, 0},
+		"died rolling":            {[]Revision{rev(1, "superseded", OutcomeSucceeded, "a"), rev(2, "superseded", OutcomeRolling, "b"), rev(3, "deployed", OutcomeSucceeded, "c")}, 1},
+		"dead pending":            {[]Revision{rev(1, "superseded", OutcomeSucceeded, "a"), rev(2, "deployed", OutcomeSucceeded, "b"), rev(3, "pending-upgrade", OutcomeRolling, "c")}, 1},
+	}
+	for name, tc := range tests {
+		got, err := Previous(tc.history)
+		if got.Number != tc.want || (err == nil) != (tc.want != 0) {
+			t.Errorf("%s: %d, %v, want %d", name, got.Number, err, tc.want)
+		}
+	}
+}
+
+func one(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	docs, err := splitManifest([]byte(text))
+	if err != nil || len(docs) != 1 {
+		t.Fatalf("%d documents, %v", len(docs), err)
+	}
+	return docs[0].obj
+}
+
+func TestCompare(t *testing.T) {
+	const live = "{kind: Deployment, apiVersion: apps/v1, metadata: {name: a, generation: 3}, status: {x: 1}, spec: {replicas: 2, minReadySeconds: 1, template: {spec: {containers: [{name: main, image: 'r/a:2.8.0'}]}}}}"
+	tests := []struct{ from, to, after, why string }{
+		{"", "", "none", ""},
+		{"generation: 3", "generation: 4", "none", ""},
+		{"replicas: 2", "replicas: 5", "scale-only", "spec.replicas 2 -> 5"},
+		{"minReadySeconds: 1", "minReadySeconds: 9", "in-place", "spec.minReadySeconds 1 -> 9"},
+		{"2.8.0", "2.9.0", "restart", "image 2.8.0 -> 2.9.0"},
+		{"r/a:2.8.0", "q/a:2.8.0", "restart", "spec.containers[main].image r/a:2.8.0 -> q/a:2.8.0"},
+	}
+	for _, tc := range tests {
+		class, why := compare(one(t, live), one(t, strings.ReplaceAll(live, tc.from, tc.to)))
+		if string(class) != tc.after || strings.Join(why, "; ") != tc.why {
+			t.Errorf("%s -> %s: %s %q", tc.from, tc.to, class, why)
+		}
+	}
+	const secret = "{kind: Secret, apiVersion: v1, metadata: {name: s}, data: {KEY: aHVudGVyMg==}}"
+	class, why := compare(one(t, secret), one(t, strings.ReplaceAll(secret, "aHVudGVyMg==", "b3RoZXI=")))
+	if class != ClassConfigOnly || strings.Join(why, "") != "data.KEY changed" {
+		t.Errorf("secret: %s %q", class, why)
+	}
+}
+
+func TestConsumers(t *testing.T) {
+	config := one(t, "{kind: ConfigMap, apiVersion: v1, metadata: {name: c}}")
+	for want, spec := range map[string]string{
+		"needs restart of Deployment/a (envFrom)":         "containers: [{name: m, envFrom: [{configMapRef: {name: c}}]}]",
+		"needs restart of Deployment/a (env)":             "initContainers: [{name: m, env: [{name: X, valueFrom: {configMapKeyRef: {name: c, key: k}}}]}]",
+		"applies live in Deployment/a (volume)":           "volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c}]}]",
+		"needs restart of Deployment/a (subPath)":         "volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c, subPath: k}]}]",
+		"needs restart of Deployment/a (subPath, volume)": "volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c, subPath: k}, {name: v, mountPath: /d}]}]",
+		"": "containers: [{name: m, envFrom: [{secretRef: {name: c}}, {configMapRef: {name: other}}]}]",
+	} {
+		docs, err := splitManifest([]byte("{kind: Deployment, apiVersion: apps/v1, metadata: {name: a}, spec: {template: {spec: {" + spec + "}}}}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(consumers(config, docs), "; "); got != want {
+			t.Errorf("%s: %q, want %q", spec, got, want)
+		}
+	}
+}
+
+func TestCopyCosmetics(t *testing.T) {
+	tpl := func(meta string) *unstructured.Unstructured {
+		return one(t, "{kind: Deployment, apiVersion: apps/v1, metadata: {name: a}, spec: {template: {metadata: "+meta+"}}}")
+	}
+	target := tpl("{labels: {app: new, helm.sh/chart: a-2}, annotations: {checksum/config: two, mine: x}}")
+	live := tpl("{labels: {app: old, helm.sh/chart: a-1}, annotations: {other: y}}")
+	if !copyCosmetics(target, live) {
+		t.Error("nothing changed")
+	}
+	want := tpl("{labels: {app: new, helm.sh/chart: a-1}, annotations: {mine: x}}")
+	if !reflect.DeepEqual(target.Object, want.Object) {
+		t.Errorf("got %v", target.Object)
+	}
+	if copyCosmetics(target, live) {
+		t.Error("changed twice")
+	}
+}
+
+func TestNarrowed(t *testing.T) {
+	crd := func(versions string) *unstructured.Unstructured {
+		return one(t, "{kind: CustomResourceDefinition, apiVersion: apiextensions.k8s.io/v1, metadata: {name: x}, spec: {versions: ["+versions+"]}}")
+	}
+	v := func(name, props string) string {
+		return "{name: " + name + ", schema: {openAPIV3Schema: {properties: {" + props + "}}}}"
+	}
+	old := crd(v("v1", "a: {type: string}, b: {type: array, items: {properties: {c: {type: integer}}}}"))
+	tests := map[string]*unstructured.Unstructured{
+		"":                 crd(v("v1", "a: {type: string}, b: {type: array, items: {properties: {c: {type: integer}, d: {type: string}}}}") + "," + v("v2", "")),
+		"version v1":       crd(v("v2", "")),
+		"field v1.a":       crd(v("v1", "b: {type: array, items: {properties: {c: {type: integer}}}}")),
+		"type of v1.a":     crd(v("v1", "a: {type: integer}, b: {type: array, items: {properties: {c: {type: integer}}}}")),
+		"field v1.b[].c":   crd(v("v1", "a: {type: string}, b: {type: array, items: {properties: {}}}")),
+		"elements of v1.b": crd(v("v1", "a: {type: string}, b: {type: array}")),
+	}
+	for want, target := range tests {
+		if got := strings.Join(narrowed(old, target), "; "); got != want {
+			t.Errorf("lost %q, want %q", got, want)
+		}
+	}
+}
+
+func TestPoolsToRoll(t *testing.T) {
+	pools := []rollout.Pool{{Name: "asr", Order: 5}, {Name: "llm", Order: 10}, {Name: "tts", Order: 20}}
+	changes := []Change{
+		{Kind: "Deployment", Name: "api", Pool: rollout.BasePool, Class: ClassRestart}, {Kind: "Deployment", Name: "ui", Pool: rollout.BasePool, Class: ClassNone},
+		{Kind: "Deployment", Name: "asr", Pool: "asr", Class: ClassScaleOnly}, {Kind: "StatefulSet", Name: "llm", Pool: "llm", Class: ClassRestart},
+		{Kind: "ConfigMap", Name: "c", Class: ClassConfigOnly}, {Kind: "Deployment", Name: "tts", Pool: "tts", Class: ClassNew},
+	}
+	got := PoolsToRoll(changes, pools)
+	if len(got) != 3 || got[0].Name != rollout.BasePool || got[0].Order >= 5 || len(got[0].Workloads) != 1 || got[1].Name != "llm" || got[2].Name != "tts" {
+		t.Errorf("pools %+v", got)
+	}
+}
+
+// TestManifestRoundTrip: what is not changed is written as it was read.
+func TestManifestRoundTrip(t *testing.T) {
+	const text = "---\n# Source: a.yaml\nkind: A\n---\n# Source: b.yaml\nkind: B\n"
+	docs, err := splitManifest([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(joinManifest(docs)); got != text {
+		t.Errorf("got %q", got)
+	}
+}
+
+func FuzzSplitManifest(f *testing.F) {
+	f.Add([]byte("---\nkind: A\n---\n# nothing\n---\n- list\n"))
+	f.Add([]byte("kind: [\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if docs, err := splitManifest(b); err == nil {
+			joinManifest(docs)
+		}
+	})
+}

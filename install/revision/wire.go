@@ -1,0 +1,108 @@
+package revision
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/wordcab/wcbundle/rollout"
+	"helm.sh/helm/v3/pkg/kube"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/cli-runtime/pkg/resource"
+)
+
+// wire is Helm's client with the holds in its outgoing objects. It is of one call of Stage.
+type wire struct {
+	*kube.Client
+	holds      rollout.Holds
+	live       map[rollout.Workload]int64 // replicas that an autoscaler owns
+	keepAbsent bool                       // do not delete what the target no longer has
+	absent     []string                   // what was not deleted for that reason
+}
+
+// Create sends new objects, held where they are of a pool.
+func (w *wire) Create(target kube.ResourceList) (*kube.Result, error) {
+	if err := w.inject(target); err != nil {
+		return nil, err
+	}
+	return w.Client.Create(target)
+}
+
+// Update sends changes, held where they are of a pool. It always merges three ways: Helm's own two-way merge of custom
+// objects leaves what was edited by hand.
+func (w *wire) Update(original, target kube.ResourceList, force bool) (*kube.Result, error) {
+	return w.UpdateThreeWayMerge(original, target, force)
+}
+
+// UpdateThreeWayMerge is Update; Helm calls it by name when it adopts objects.
+func (w *wire) UpdateThreeWayMerge(original, target kube.ResourceList, force bool) (*kube.Result, error) {
+	if err := w.inject(target); err != nil {
+		return &kube.Result{}, err // Helm reads the result of a failed update
+	}
+	if w.keepAbsent {
+		for _, gone := range original.Difference(target) {
+			w.absent = append(w.absent, gone.Mapping.GroupVersionKind.Kind+"/"+gone.Name)
+		}
+		original = original.Intersect(target)
+	}
+	return w.Client.UpdateThreeWayMerge(original, target, force)
+}
+
+func (w *wire) inject(target kube.ResourceList) error {
+	return target.Visit(func(info *resource.Info, err error) error {
+		if err != nil {
+			return err
+		}
+		obj, ok := info.Object.(*unstructured.Unstructured)
+		if !ok {
+			return fmt.Errorf("holding %s: sent as %T", info.Name, info.Object)
+		}
+		return w.injectOne(obj)
+	})
+}
+
+func (w *wire) injectOne(obj *unstructured.Unstructured) error {
+	if obj.GroupVersionKind().Group != "apps" {
+		return nil
+	}
+	key := rollout.Workload{Kind: obj.GetKind(), Name: obj.GetName()}
+	if n, scaled := w.live[key]; scaled {
+		if err := rollout.KeepReplicas(obj, &n); err != nil {
+			return err
+		}
+	}
+	if h, held := w.holds[key]; held {
+		return rollout.Inject(obj, h)
+	}
+	return nil
+}
+
+// scaled finds the workloads whose replicas an autoscaler owns, and how many run. KEDA works through such autoscalers too.
+func (c *Client) scaled(ctx context.Context) (map[rollout.Workload]int64, error) {
+	list, err := c.kube.AutoscalingV2().HorizontalPodAutoscalers(c.namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing autoscalers: %w", err)
+	}
+	out := map[rollout.Workload]int64{}
+	for _, h := range list.Items {
+		ref := h.Spec.ScaleTargetRef
+		w := rollout.Workload{Kind: ref.Kind, Name: ref.Name}
+		var n *int32
+		switch ref.Kind {
+		case "Deployment":
+			d, err := c.kube.AppsV1().Deployments(c.namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+			if err == nil {
+				n = d.Spec.Replicas
+			}
+		case "StatefulSet":
+			s, err := c.kube.AppsV1().StatefulSets(c.namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+			if err == nil {
+				n = s.Spec.Replicas
+			}
+		}
+		if n != nil { // an autoscaler without its workload owns nothing yet
+			out[w] = int64(*n)
+		}
+	}
+	return out, nil
+}

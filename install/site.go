@@ -1,0 +1,186 @@
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/internal/strict"
+	"github.com/wordcab/wcbundle/sign"
+)
+
+// RecordVersion is the form of the site record.
+const RecordVersion = "bundle.wordcab.com/site.v1"
+
+// Record is the site record.
+type Record struct {
+	APIVersion string              `json:"apiVersion"`
+	Generation uint64              `json:"generation"` // raised by every write; the higher copy wins
+	Site       string              `json:"site"`
+	Product    string              `json:"product"`
+	Trust      json.RawMessage     `json:"trust"`             // trust.json as accepted
+	SiteKey    string              `json:"siteKey,omitempty"` // PEM, public: what support bundles of this site are signed with
+	Registry   Address             `json:"registry"`
+	Accepted   map[string]Accepted `json:"accepted,omitempty"`  // by channel
+	ClockFloor time.Time           `json:"clockFloor,omitzero"` // newest signing time accepted
+	Loads      []Loaded            `json:"loads,omitempty"`     // oldest first
+	Installed  *Installed          `json:"installed,omitempty"`
+}
+
+// Accepted is the newest release of a channel that the site took in.
+type Accepted struct {
+	Epoch    uint64 `json:"epoch"`
+	Sequence uint64 `json:"sequence"`
+	Head     string `json:"head"`
+}
+
+// Address is how the site's registry is reached: from where the operator works (Push) and from the nodes (Pull).
+type Address struct {
+	Push      string `json:"push"`
+	Pull      string `json:"pull"`
+	PlainHTTP bool   `json:"plainHTTP,omitempty"`
+}
+
+// Loaded is a release that lies complete in the site's registry.
+type Loaded struct {
+	Version  string             `json:"version"`
+	Channel  string             `json:"channel"`
+	Sequence uint64             `json:"sequence"`
+	Head     ocispec.Descriptor `json:"head"`
+	At       time.Time          `json:"at"`
+	By       string             `json:"by"`                // bundle | patch
+	Scratch  int64              `json:"scratch,omitempty"` // bytes of scratch disk that loading the patch took at most
+}
+
+// Installed is the release that runs, and the Helm revision that made it so.
+type Installed struct {
+	Version   string             `json:"version"`
+	Head      ocispec.Descriptor `json:"head"`
+	Release   string             `json:"release"`
+	Namespace string             `json:"namespace"`
+	Revision  int                `json:"revision"`
+	At        time.Time          `json:"at"`
+}
+
+// ErrNoRecord is returned for a site whose record is in none of its places.
+var ErrNoRecord = errors.New("the site has no record")
+
+// Store is one place of the site record. Load returns ErrNoRecord where there is none. Save fails when the stored record
+// is not older than r.
+type Store interface {
+	Load(ctx context.Context) (*Record, error)
+	Save(ctx context.Context, r *Record) error
+}
+
+// Stores are the record's places, as one. The first that fails to load or save stops the work.
+type Stores []Store
+
+// Load gives the copy with the highest generation.
+func (s Stores) Load(ctx context.Context) (*Record, error) {
+	var best *Record
+	for _, st := range s {
+		r, err := st.Load(ctx)
+		if errors.Is(err, ErrNoRecord) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || r.Generation > best.Generation {
+			best = r
+		}
+	}
+	if best == nil {
+		return nil, ErrNoRecord
+	}
+	return best, nil
+}
+
+// Save raises the generation and writes every copy.
+func (s Stores) Save(ctx context.Context, r *Record) error {
+	if len(s) == 0 {
+		return errors.New("the site record has no place to be written to")
+	}
+	r.Generation++
+	for _, st := range s {
+		if err := st.Save(ctx, r); err != nil {
+			return fmt.Errorf("writing the site record: %w", err)
+		}
+	}
+	return nil
+}
+
+func encodeRecord(r *Record) ([]byte, error) { return json.MarshalIndent(r, "", "  ") }
+
+func decodeRecord(b []byte) (*Record, error) {
+	if len(b) > 1<<20 {
+		return nil, errors.New("the site record is longer than 1 MiB")
+	}
+	var r Record
+	if err := strict.JSON(b, &r); err != nil {
+		return nil, fmt.Errorf("reading the site record: %w", err)
+	}
+	if r.APIVersion != RecordVersion {
+		return nil, fmt.Errorf("the site record is of form %.60q: a newer wcbundle wrote it", r.APIVersion)
+	}
+	return &r, nil
+}
+
+// Policy is what sign.Open asks for, from the record and the clock.
+func (r *Record) Policy(now time.Time) (sign.Policy, error) {
+	t, err := sign.ParseTrust(r.Trust)
+	if err != nil {
+		return sign.Policy{}, fmt.Errorf("the site's trust policy: %w", err)
+	}
+	p := sign.Policy{Trust: t, Site: r.Site, Now: now, ClockFloor: r.ClockFloor, Accepted: map[string]sign.Accepted{}}
+	for channel, a := range r.Accepted {
+		p.Accepted[channel] = sign.Accepted(a)
+	}
+	for _, l := range r.Loads {
+		p.Installed = append(p.Installed, string(l.Head.Digest))
+	}
+	return p, nil
+}
+
+// Has tells whether a head was loaded.
+func (r *Record) Has(head ocispec.Descriptor) bool {
+	for _, l := range r.Loads {
+		if l.Head.Digest == head.Digest {
+			return true
+		}
+	}
+	return false
+}
+
+// accept raises the record to a release that lies complete in the registry.
+func (r *Record) accept(v bundle.Verified, by string, scratch int64, now time.Time) {
+	rel, head := v.Release(), v.Head()
+	if r.Accepted == nil {
+		r.Accepted = map[string]Accepted{}
+	}
+	if a := r.Accepted[rel.Channel]; rel.Epoch > a.Epoch || rel.Epoch == a.Epoch && rel.Sequence > a.Sequence {
+		r.Accepted[rel.Channel] = Accepted{Epoch: rel.Epoch, Sequence: rel.Sequence, Head: string(head.Digest)}
+	}
+	if issued, err := time.Parse(time.RFC3339, v.IssuedAt()); err == nil && issued.After(r.ClockFloor) {
+		r.ClockFloor = issued
+	}
+	if !r.Has(head) {
+		r.Loads = append(r.Loads, Loaded{Version: rel.Version, Channel: rel.Channel, Sequence: rel.Sequence, Head: head, At: now.UTC().Truncate(time.Second), By: by, Scratch: scratch})
+	}
+}
+
+// Latest is the newest load of the stable channel, or nil.
+func (r *Record) Latest() *Loaded {
+	var best *Loaded
+	for i := range r.Loads {
+		if best == nil || r.Loads[i].Sequence > best.Sequence {
+			best = &r.Loads[i]
+		}
+	}
+	return best
+}

@@ -1,0 +1,56 @@
+// Package rollout replaces the pods of a Helm release pool by pool behind health gates, inside one Helm revision, and
+// goes back by itself when a gate fails. It knows pools, holds and gates; it knows no bundle and no chart.
+//
+// # How it works
+//
+// An operation stages a revision with every changed pool on hold: the new pod template and the hold (spec.paused of a
+// Deployment, a partition beyond any ordinal of a StatefulSet) reach the API server in the same request, so nothing
+// rolls, and the manifest that Helm stores stays clean. Then the pools are released in order, one PATCH per workload,
+// and each is watched, gated and soaked before the next.
+//
+//	Locked -> CRDs -> Staging -> Staged -> Rolling, per pool:  Releasing -> Replacing -> Gating -> Soaking -> Done
+//	       -> Finalizing -> Succeeded
+//
+//	a pool fails:    Rehold -> Evidence -> Reverting -> RollingBack, per pool: Releasing -> Replacing -> Done
+//	                 -> FinalizingBack -> RolledBack            (or RollbackFailed, everything on hold)
+//	a gate cannot say, or the policy is hold:  ... -> Held      (resume checks again; abort goes Reverting)
+//	staging changed nothing and failed:        -> Aborted
+//
+// Step is that picture as a pure function: no clock, no network. The engine (Run) saves the state that Step returns and
+// only then performs the action that Step asks for; every action first looks whether it is done already, so a run that
+// was killed anywhere is continued by Resume and ends with the same one revision. Going back starts with the failed
+// pool, which is short of capacity, then the pools that had been replaced, last first; a pool that was never released
+// has its old template back before its hold is taken away, so its pods are not restarted.
+//
+// # Record
+//
+// The state is one JSON document, key operation.json of ConfigMap wcbundle-op-RELEASE, written with the resourceVersion
+// that was read (a second writer gets ErrConflict). A finished operation is copied to wcbundle-op-RELEASE-ID; the newest
+// 20 copies are kept. The record is at most 256 KiB; evidence is cut first. It never holds a value or a secret of the
+// chart.
+//
+//	apiVersion      bundle.wordcab.com/v1
+//	kind            Operation
+//	id              of the operation, also in the annotation bundle.wordcab.com/held-by of what it holds
+//	type            install | apply | rollback
+//	state           one of the phases above; seq counts the writes
+//	pool            whose turn it is
+//	onFailure       rollback (default) | hold
+//	helm            before: newest revision when the operation began; fromRevision: what ran; revision: what was staged;
+//	                rollbackTarget, rollbackRevision: where going back leads and which revision that made
+//	pools[]         the pool as declared; state; releasedAt, doneAt; ready of total; gates with their last verdicts
+//	order[]         names in the order of the turn, rewritten when the direction turns
+//	prune[]         what the new revision no longer has; deleted when all gates have passed, not before
+//	failure         pool, gate, reason, evidence (events, the last lines of the logs), at
+//
+// # Lock
+//
+// Lease wcbundle-RELEASE: renewed every 10 s, free after 60 s. Who does not get it gets ErrLocked; who loses it stops
+// with ErrLockLost and writes nothing more.
+//
+// # Gates
+//
+// A gate's verdict is pass, fail, inconclusive or error. Only fail turns an operation back, and only the second time in
+// a row; a gate that cannot say for five rounds holds. An http gate asks each pod through the API server's pod proxy.
+// Its jsonpath is of the subset $.a.b[*].c[0]; each string of contains must be among the selected values.
+package rollout

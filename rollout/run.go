@@ -1,0 +1,309 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// patience is how long the API server may be away before a run stops; the record can be resumed.
+const patience = 10 * time.Minute
+
+// Releaser makes revisions. It belongs to one operation and knows its chart and values.
+type Releaser interface {
+	// ExpandCRDs applies the chart's CRDs and waits until they are served.
+	ExpandCRDs(ctx context.Context) error
+	// Stage makes the revision that follows r.Before, or finds it made already, or finishes what was left half made; the
+	// result is one revision. An error that says what became of the cluster is a *StageError.
+	Stage(ctx context.Context, r StageRequest) (StageResult, error)
+	// Finish deletes what the revision no longer has and writes the outcome into the revision's description.
+	Finish(ctx context.Context, f FinishRequest) error
+}
+
+// StageRequest asks for a revision. To is the revision to go back to; 0 means the operation's own chart and values.
+type StageRequest struct {
+	Op     string
+	Before int // newest revision when this stage was decided; what follows it is ours
+	From   int // what ran when the operation began; 0 for an install
+	To     int
+	Holds  Holds
+}
+
+// StageResult is the revision that was made, and what it no longer has.
+type StageResult struct {
+	Revision int
+	Prune    []string
+}
+
+// StageError says that a revision could not be made, and whether something may have reached the cluster.
+type StageError struct {
+	Revision int
+	Changed  bool
+	Err      error
+}
+
+func (e *StageError) Error() string { return fmt.Sprintf("making revision %d: %v", e.Revision, e.Err) }
+
+// Unwrap gives the cause.
+func (e *StageError) Unwrap() error { return e.Err }
+
+// FinishRequest ends a revision. PruneFrom is the revision whose leftovers are deleted, 0 for none.
+type FinishRequest struct {
+	Op        string
+	Revision  int
+	PruneFrom int
+	Outcome   Phase
+	Text      string
+}
+
+// Progress is one line about a running operation. Pool is empty for what concerns the whole.
+type Progress struct {
+	Time   time.Time `json:"time"`
+	Op     string    `json:"op"`
+	Phase  Phase     `json:"state"`
+	Pool   string    `json:"pool,omitempty"`
+	State  PoolPhase `json:"poolState,omitempty"`
+	Ready  int       `json:"ready"`
+	Total  int       `json:"total"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+// Outcome is how a run ended: Succeeded, RolledBack, RollbackFailed, Aborted or Held.
+type Outcome struct {
+	Phase            Phase  `json:"outcome"`
+	Pool             string `json:"pool,omitempty"`
+	Gate             string `json:"gate,omitempty"`
+	Reason           string `json:"reason,omitempty"`
+	FromRevision     int    `json:"fromRevision"`
+	Revision         int    `json:"revision"`
+	RollbackRevision int    `json:"rollbackRevision,omitempty"`
+}
+
+// Engine is what a run needs. Config, Releaser, Namespace, Release and Holder must be set.
+type Engine struct {
+	Config    *rest.Config
+	Kube      kubernetes.Interface // nil: made from Config
+	Releaser  Releaser
+	Namespace string
+	Release   string
+	Holder    string           // who holds the lock; unique per process
+	Interval  time.Duration    // between two looks; 0 = 2 s
+	LockTTL   time.Duration    // 0 = DefaultLockTTL
+	Now       func() time.Time // nil: the clock
+	OnEvent   func(Progress)   // nil: silent
+}
+
+// Run takes the lock, writes the record and drives a new operation to its end. ErrOpen when an earlier one is not
+// finished.
+func Run(ctx context.Context, e Engine, op State) (Outcome, error) {
+	return e.locked(ctx, func(ctx context.Context, r *run) (Outcome, error) {
+		old, err := r.store.Load(ctx)
+		if err != nil && !errors.Is(err, ErrNoOperation) {
+			return Outcome{}, err
+		}
+		if err == nil && !old.Phase.Terminal() {
+			return outcome(old), fmt.Errorf("%w: %s is %s", ErrOpen, old.ID, old.Phase)
+		}
+		op.Release, op.Namespace = e.Release, e.Namespace
+		return r.drive(ctx, op, Event{Kind: EvStart})
+	})
+}
+
+// Resume continues the operation of the record where it was. accept names gates whose missing verdict a person takes
+// as a pass.
+func Resume(ctx context.Context, e Engine, accept ...string) (Outcome, error) {
+	return e.reopen(ctx, Event{Kind: EvResume, Accept: accept})
+}
+
+// Abort turns the operation of the record back.
+func Abort(ctx context.Context, e Engine, reason string) (Outcome, error) {
+	return e.reopen(ctx, Event{Kind: EvAbort, Reason: reason})
+}
+
+func (e Engine) reopen(ctx context.Context, ev Event) (Outcome, error) {
+	return e.locked(ctx, func(ctx context.Context, r *run) (Outcome, error) {
+		op, err := r.store.Load(ctx)
+		if err != nil {
+			return Outcome{}, err
+		}
+		if op.Phase.Terminal() {
+			return outcome(op), fmt.Errorf("%w: %s ended as %s", ErrNoOperation, op.ID, op.Phase)
+		}
+		return r.drive(ctx, op, ev)
+	})
+}
+
+// locked runs f with the lock, and with a context that ends when the lock is lost.
+func (e Engine) locked(ctx context.Context, f func(context.Context, *run) (Outcome, error)) (Outcome, error) {
+	r, err := e.prepare()
+	if err != nil {
+		return Outcome{}, err
+	}
+	if err := r.lock.acquire(ctx); err != nil {
+		return Outcome{}, err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	kept := make(chan struct{})
+	go func() { defer close(kept); r.lock.keep(inner, cancel) }()
+	out, err := f(inner, r)
+	cancel()
+	<-kept
+	if r.lock.lost.Load() {
+		return out, ErrLockLost
+	}
+	free, stop := context.WithTimeout(context.WithoutCancel(ctx), gateTimeout)
+	defer stop()
+	if dropErr := r.lock.drop(free); dropErr != nil && err == nil {
+		err = fmt.Errorf("freeing the lock: %w", dropErr)
+	}
+	return out, err
+}
+
+func (e Engine) prepare() (*run, error) {
+	if e.Releaser == nil || e.Release == "" || e.Namespace == "" || e.Holder == "" || e.Config == nil {
+		return nil, errors.New("engine wants Config, Releaser, Namespace, Release and Holder")
+	}
+	if e.Kube == nil {
+		k, err := kubernetes.NewForConfig(e.Config)
+		if err != nil {
+			return nil, fmt.Errorf("reaching the cluster: %w", err)
+		}
+		e.Kube = k
+	}
+	if e.Interval <= 0 {
+		e.Interval = 2 * time.Second
+	}
+	if e.LockTTL <= 0 {
+		e.LockTTL = DefaultLockTTL
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	proxy, err := newPodProxy(e.Config)
+	if err != nil {
+		return nil, err
+	}
+	return &run{
+		Engine:  e,
+		store:   NewStore(e.Kube, e.Namespace, e.Release),
+		lock:    &lock{kube: e.Kube, namespace: e.Namespace, name: "wcbundle-" + e.Release, holder: e.Holder, ttl: e.LockTTL, now: e.Now},
+		cluster: cluster{kube: e.Kube, namespace: e.Namespace},
+		proxy:   proxy,
+	}, nil
+}
+
+// run is one run of an engine.
+type run struct {
+	Engine
+	store   *Store
+	lock    *lock
+	cluster cluster
+	proxy   *podProxy
+	said    Progress
+}
+
+// drive is the loop: step, save, act. The state is saved before the act that it permits, and a failed save ends the run.
+func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
+	last, saved := Action{}, ""
+	for {
+		next, acts := Step(s, ev, r.Now())
+		if text := stateJSON(next); text != saved {
+			next.Seq++
+			if err := r.store.Save(ctx, next); err != nil {
+				return outcome(s), r.stopped(ctx, err)
+			}
+			saved = stateJSON(next)
+		}
+		s = next
+		r.say(s, ev)
+		if len(acts) == 0 {
+			return outcome(s), nil
+		}
+		if acts[0] == last {
+			if err := wait(ctx, r.Interval); err != nil {
+				return outcome(s), r.stopped(ctx, err)
+			}
+		}
+		last = acts[0]
+		var err error
+		if ev, err = r.insist(ctx, s, last); err != nil {
+			return outcome(s), r.stopped(ctx, err)
+		}
+	}
+}
+
+// insist performs an action, again while the API server is away.
+func (r *run) insist(ctx context.Context, s State, a Action) (Event, error) {
+	until := r.Now().Add(patience)
+	for {
+		ev, err := r.act(ctx, s, a)
+		if err == nil || ctx.Err() != nil || !r.Now().Before(until) {
+			return ev, err
+		}
+		r.tell(Progress{Op: s.ID, Phase: s.Phase, Pool: a.Pool, Reason: a.String() + ": " + err.Error()})
+		if err := wait(ctx, r.Interval); err != nil {
+			return ev, err
+		}
+	}
+}
+
+func (r *run) stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrInterrupted, ctx.Err())
+	}
+	return err
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+func outcome(s State) Outcome {
+	o := Outcome{Phase: s.Phase, FromRevision: s.Helm.FromRevision, Revision: s.Helm.Revision, RollbackRevision: s.Helm.RollbackRevision}
+	if f := s.Failure; f != nil {
+		o.Pool, o.Gate, o.Reason = f.Pool, f.Gate, f.Reason
+	} else if s.Phase == Held {
+		o.Pool = s.Pool
+		if p := s.pool(s.Pool); p != nil {
+			w := s.worst(p.Results)
+			o.Gate, o.Reason = w.ID, w.Message
+		}
+	}
+	return o
+}
+
+// say tells the state after an event, with what is waited for.
+func (r *run) say(s State, ev Event) {
+	p := Progress{Op: s.ID, Phase: s.Phase, Pool: s.Pool, Reason: ev.Seen.Waiting}
+	if ps := s.pool(s.Pool); ps != nil {
+		p.State, p.Ready, p.Total = ps.State, ps.Ready, ps.Total
+		if w := s.worst(ps.Results); w.Verdict != Pass && (ps.State == PoolGating || ps.State == PoolSoaking) {
+			p.Reason = "gate " + w.ID + ": " + string(w.Verdict) + ": " + w.Message
+		}
+	}
+	if s.Failure != nil && (s.Phase != RollingBack || p.Reason == "") {
+		p.Reason = s.Failure.Reason
+	}
+	r.tell(p)
+}
+
+func (r *run) tell(p Progress) {
+	if r.OnEvent == nil || p == r.said {
+		return
+	}
+	r.said = p
+	p.Time = r.Now().UTC()
+	r.OnEvent(p)
+}

@@ -1,0 +1,89 @@
+// Package sign decides who may say what. It makes and judges the envelope that a bundle or patch travels with, and writes
+// signatures that cosign can check.
+//
+// # Keys
+//
+// Algorithms: ecdsa-p256 (SHA-256 of the message, signature in ASN.1 DER) and ed25519 (RFC 8032, over the message itself). A
+// key's id is the lower case hex SHA-256 of its PKIX (SubjectPublicKeyInfo) DER. Private key files are those of cosign
+// generate-key-pair: PKCS #8 under scrypt and NaCl secretbox, in a PEM block ENCRYPTED SIGSTORE PRIVATE KEY.
+//
+// # Envelope
+//
+// A DSSE envelope in JSON, at most 1 MiB, with 1 to 64 signatures:
+//
+//	{"payloadType":"application/vnd.in-toto+json","payload":BASE64,"signatures":[{"keyid":ID,"sig":BASE64},...]}
+//
+// Signed are the bytes "DSSEv1 28 application/vnd.in-toto+json N PAYLOAD", N being the payload's length in decimal. Base64
+// is the standard alphabet with padding and no line ends. The key id selects the key and proves nothing.
+//
+// The payload is an in-toto Statement with exactly one subject:
+//
+//	{"_type":"https://in-toto.io/Statement/v1",
+//	 "subject":[{"name":"release","digest":{"sha256":HEX},"mediaType":MEDIATYPE}],
+//	 "predicateType":"https://bundle.wordcab.com/release/v1",
+//	 "predicate":{"kind":"release","name":"wordcab","version":"2.9.0","channel":"stable","epoch":0,"sequence":57,
+//	  "issuedAt":"2026-09-01T00:00:00Z","expires":"2027-09-01T00:00:00Z","releaseDigest":"sha256:HEX"}}
+//
+// For a patch, subject name and kind are "patch", the predicate type ends in /patch/v1, and the predicate also has
+// "bases", the digests of the heads that it can start from, and "target", that of the head it ends with; version and
+// sequence are the target's. "sites" lists the site ids that it is for; without it, it is for every site. The subject is
+// the release's head or the patch's root manifest; releaseDigest is that of its release.json or patch.json.
+//
+// Writers emit the fields in the order of Statement, without white space. Readers refuse unknown, repeated and
+// case-folded keys and anything after the value (package internal/strict), names outside of [a-z0-9._-] or with two
+// dots in a row, digests other than sha256:hex, times other than RFC 3339 with Z and whole seconds, and sequences
+// outside of 1 to 2^53.
+//
+// # Trust policy
+//
+// trust.json, at most 1 MiB:
+//
+//	{"schema":1,"version":3,"product":"wordcab","epoch":0,
+//	 "keys":[{"id":ID,"algorithm":"ecdsa-p256","pem":"-----BEGIN PUBLIC KEY-----..."}],
+//	 "roles":{"release":{"keys":[ID,ID],"threshold":2},"security":{"keys":[ID],"threshold":1}},
+//	 "revoked":{"keys":[ID],"heads":["sha256:HEX"]}}
+//
+// Role release signs for channel stable, role security for channel security; a channel without a role is closed. A key
+// has at most one role, each id and algorithm must be the key's own, and a threshold is 1 to the number of the role's
+// keys. Everything else is a fault of form. Rotation by a root role needs a schema of its own and is not in schema 1: a
+// site changes its policy by hand.
+//
+// # Verification order
+//
+// Open refuses at the first rule that is broken. Nothing of the payload is parsed before a trusted key has signed it.
+//
+//  1. NoPolicy: trust policy, time and the record of what was accepted are there.
+//  2. Unsigned, BadEnvelope: form and bounds of the envelope; the payload type is exact.
+//  3. WrongKey: at least one signature is by a key of the trust policy. A key counts once, however often it signs.
+//  4. BadStatement, WrongPredicate: form of the statement, predicate type, and that kind agrees with it.
+//  5. WrongSubject: the SHA-256 of the subject's bytes, at most 4 MiB, is the subject's digest.
+//  6. WrongChannel, Revoked, WrongRole, Threshold: enough keys of the channel's role signed, revoked ones not counted.
+//  7. Revoked: neither the subject nor the head it leads to is revoked, by the policy or by the site's own record.
+//  8. WrongProduct, WrongSite.
+//  9. Replayed, WrongEpoch: the epoch is the trust policy's and not below the accepted one. In the accepted epoch the
+//     sequence is above the accepted one, or equal with the same head (doing the same again is allowed).
+//  10. Expired: the later of clock and clock floor is before expires.
+//  11. WrongBase: a patch starts from, or leads to, a head that the site holds (only if Policy.Installed is given).
+//
+// What comes after is the caller's: compare the statement with release.json or patch.json, whose digest is releaseDigest, hash every
+// blob against the closure, and record the accepted sequence before acting.
+//
+// The epoch ends the harm that a stolen key can do by signing the largest sequence: a new trust policy raises the epoch
+// and the sequences start again.
+//
+// # Files
+//
+// SealFile and OpenFile use the same envelope for receipts and support bundles. The predicate is {"size":N} and the
+// predicate type, an https URI, is part of what is compared: a signature made for one purpose is none for another.
+//
+// # Cosign
+//
+// SignCosign writes the form that `cosign verify --key K --insecure-ignore-tlog=true --private-infrastructure REF` accepts in
+// cosign 2 and 3: an OCI image manifest under the tag sha256-HEX.sig, one layer of media type
+// application/vnd.dev.cosign.simplesigning.v1+json per signer, the signature in the annotation
+// dev.cosignproject.cosign/signature. It proves that a key signed a digest. It gives no authority: Open does not look at it.
+//
+// # Refused
+//
+// There is no unsigned mode, no warning instead of an error, no transparency log, no network and no RSA.
+package sign
