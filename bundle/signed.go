@@ -185,3 +185,18 @@ func (f *File) Frame(ctx context.Context) ([]ocispec.Descriptor, error) {
 	}
 	return out, nil
 }
+
+// ReleaseUnverified is what a file's release.json says, for looking at a file before anyone is trusted. What is installed
+// comes from Open and OpenPatch only.
+func (f *File) ReleaseUnverified(ctx context.Context) (*Release, error) {
+	head, err := f.HeadOf()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := f.Fetch(ctx, head, MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	_, r, err := f.unverifiedRelease(ctx, raw)
+	return r, err
+}
