@@ -2,6 +2,9 @@
 SHELL       := /bin/bash
 VERSION     ?= 0.1.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+# One way to compile for everything, so that CI compiles each package once.
+export CGO_ENABLED := 0
+export GOFLAGS     := -trimpath -buildvcs=false
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
 .PHONY: build test race fuzz lint golden e2e demo bench clean ci
@@ -10,13 +13,13 @@ build: bin/wcbundle
 
 .PHONY: bin/wcbundle
 bin/wcbundle:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/wcbundle
+	go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/wcbundle
 
 test: build
 	go test ./...
 
 race:
-	go test -race ./bundle/... ./sign/... ./registry/... ./rollout/... ./internal/...
+	CGO_ENABLED=1 go test -race ./bundle/... ./sign/... ./registry/... ./rollout/... ./internal/...
 
 fuzz:
 	./internal/fuzz.sh 60s

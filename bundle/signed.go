@@ -99,9 +99,58 @@ func (l *Layout) AddEnvelope(subject ocispec.Descriptor, envelope []byte) error 
 	d := l.AddFirst(ocispec.MediaTypeImageManifest, raw)
 	d.ArtifactType = ArtifactEnvelope
 	d.Annotations = map[string]string{AnnotationSubject: string(subject.Digest), ocispec.AnnotationRefName: EnvelopeTag(subject.Digest)}
-	l.Index.Manifests = append(slices.DeleteFunc(l.Index.Manifests, func(m ocispec.Descriptor) bool {
+	return l.replace(d, func(m ocispec.Descriptor) bool {
 		return m.ArtifactType == ArtifactEnvelope && m.Annotations[AnnotationSubject] == string(subject.Digest)
-	}), d)
+	})
+}
+
+// replace lists a signature in index.json in place of those that old tells, whose blobs go with them.
+func (l *Layout) replace(d ocispec.Descriptor, old func(ocispec.Descriptor) bool) error {
+	keep := map[digest.Digest]bool{digest.FromString("{}"): true, d.Digest: true}
+	raw, err := l.contents[d.Digest].ReadBytes(context.Background(), MaxManifest)
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := unmarshalManifest(raw, &m); err != nil {
+		return err
+	}
+	for _, b := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+		keep[b.Digest] = true
+	}
+	var stay []ocispec.Descriptor
+	for _, e := range l.Index.Manifests {
+		if !old(e) {
+			stay = append(stay, e)
+			continue
+		}
+		if err := l.drop(e, keep); err != nil {
+			return err
+		}
+	}
+	l.Index.Manifests = append(stay, d)
+	return nil
+}
+
+func (l *Layout) drop(e ocispec.Descriptor, keep map[digest.Digest]bool) error {
+	c, ok := l.contents[e.Digest]
+	if !ok {
+		return nil
+	}
+	raw, err := c.ReadBytes(context.Background(), MaxManifest)
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := unmarshalManifest(raw, &m); err != nil {
+		return err
+	}
+	for _, b := range append([]ocispec.Descriptor{e, m.Config}, m.Layers...) {
+		if !keep[b.Digest] {
+			delete(l.contents, b.Digest)
+			l.first = slices.DeleteFunc(l.first, func(d digest.Digest) bool { return d == b.Digest })
+		}
+	}
 	return nil
 }
 
@@ -118,10 +167,7 @@ func (l *Layout) AddCosign(sig sign.CosignSignature) error {
 	}
 	d := l.AddFirst(ocispec.MediaTypeImageManifest, sig.Manifest)
 	d.Annotations = map[string]string{annotationCosignKind: cosignSignatures, ocispec.AnnotationRefName: sig.Tag}
-	l.Index.Manifests = append(slices.DeleteFunc(l.Index.Manifests, func(m ocispec.Descriptor) bool {
-		return m.Annotations[annotationCosignKind] == cosignSignatures
-	}), d)
-	return nil
+	return l.replace(d, func(m ocispec.Descriptor) bool { return m.Annotations[annotationCosignKind] == cosignSignatures })
 }
 
 // Attachment is a signature that travels with a file: a manifest with its tag and the small blobs behind it.

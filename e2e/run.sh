@@ -11,6 +11,7 @@ cd "$HERE/.."
 MODE=${1:?test or demo}
 CACHE=${WCBUNDLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wcbundle}
 COSIGN_VERSION=v2.6.5
+export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
 export SITE=story SITE_ID=${SITE_ID:-7} KWOK_NODES=2
 
 say() { echo "== $*" >&2; }
@@ -34,7 +35,7 @@ cosign() {
   local dir=$CACHE/cosign-$COSIGN_VERSION
   if [ ! -x "$dir/cosign" ]; then
     say "building upstream cosign $COSIGN_VERSION, once: about 4 minutes on 2 cores"
-    GOBIN=$dir CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' "github.com/sigstore/cosign/v2/cmd/cosign@$COSIGN_VERSION"
+    GOBIN=$dir go install -ldflags '-s -w' "github.com/sigstore/cosign/v2/cmd/cosign@$COSIGN_VERSION"
   fi
   echo "$dir/cosign"
 }
@@ -73,7 +74,7 @@ case $MODE in
     "${inside[@]}" "$work/story.test" -test.v -test.timeout 30m
     ;;
   demo)
-    CGO_ENABLED=0 go build -o "$work/demo" ./e2e/demo
+    go build -o "$work/demo" ./e2e/demo
     "${inside[@]}" "$work/demo"
     ;;
   *) say "test or demo"; exit 2 ;;

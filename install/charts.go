@@ -14,6 +14,7 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
+	"sigs.k8s.io/yaml"
 
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install/revision"
@@ -75,11 +76,38 @@ func archiveChart(c *chart.Chart) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// renderKubeVersion is the Kubernetes that the build side renders for: the SDK alone would say 1.20, which charts refuse.
+const renderKubeVersion = "v1.34.0"
+
 // Render is bundle.Charts' Render.
 func (Charts) Render(ctx context.Context, c bundle.PackedChart, values map[string]any, release, namespace string) ([]byte, error) {
-	r, err := revision.RenderOffline(ctx, revision.RenderRequest{Chart: c.Archive, Values: values, Release: release, Namespace: namespace})
+	r, err := revision.RenderOffline(ctx, revision.RenderRequest{Chart: c.Archive, Values: values, Release: release, Namespace: namespace, KubeVersion: renderKubeVersion})
 	if err != nil {
 		return nil, err
 	}
-	return []byte(strings.Join(append([]string{r.Manifest}, r.Hooks...), "\n---\n")), nil
+	docs := []string{r.Manifest}
+	for _, h := range r.Hooks {
+		if !testHook(h) {
+			docs = append(docs, h)
+		}
+	}
+	return []byte(strings.Join(docs, "\n---\n")), nil
+}
+
+// testHook tells a hook that only helm test runs, which no site does: its images need not travel.
+func testHook(manifest string) bool {
+	var doc struct {
+		Metadata struct {
+			Annotations map[string]string `json:"annotations"`
+		} `json:"metadata"`
+	}
+	if yaml.Unmarshal([]byte(manifest), &doc) != nil {
+		return false
+	}
+	for _, event := range strings.Split(doc.Metadata.Annotations["helm.sh/hook"], ",") {
+		if !strings.HasPrefix(strings.TrimSpace(event), "test") {
+			return false
+		}
+	}
+	return true
 }

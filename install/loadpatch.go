@@ -46,6 +46,10 @@ func LoadPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, opt 
 	if err != nil {
 		return LoadReport{}, err
 	}
+	// A patch is small: all of it is hashed before anything is pushed, so that a damaged one changes nothing at all.
+	if _, err := verifyPatch(ctx, f, v, nil); err != nil {
+		return LoadReport{}, err
+	}
 	for _, b := range base.Closure {
 		l.elseIn[b.Digest] = b.Repos
 	}

@@ -66,8 +66,15 @@ json_list() {
   echo "[${out%,}]"
 }
 
-# Through the node port, as the operator will: kube-proxy may be a moment behind the pod.
-answers() { in_site curl -fsS --max-time 3 "http://$(node_ip 1):$REGISTRY_NODE_PORT/v2/"; }
+# Through the node port, as the operator will reach it, and from every node, as images are pulled: kube-proxy is a moment
+# behind the pod, on each node by itself.
+answers() {
+  local i
+  in_site curl -fsS --max-time 3 "http://$(node_ip 1):$REGISTRY_NODE_PORT/v2/" || return 1
+  for i in $(seq "$(find "$STATE/pids" -name 'node-*' | wc -l)"); do
+    in_node_net "$i" curl -fsS --max-time 3 "http://$REGISTRY_IP:$REGISTRY_PORT/v2/" || return 1
+  done
+}
 
 need_root
 if [ $# -lt 1 ] || [ ! -x "$1" ]; then

@@ -2,9 +2,11 @@ package story
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/wordcab/wcbundle/bundle"
@@ -70,7 +73,7 @@ func (s *Story) hostile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.flipped(); err != nil {
+	if err := s.flipped(ctx); err != nil {
 		return err
 	}
 	for _, t := range []struct {
@@ -104,10 +107,10 @@ func (s *Story) hostile(ctx context.Context) error {
 
 // strangers makes a base that the site does not have, a newer release, and patches between them.
 func (s *Story) strangers(ctx context.Context) error {
-	if err := s.variant("r1", "r0", "2.8.0", "2.7.1", "sequence: 56", "sequence: 55"); err != nil {
+	if err := s.variant("r2", "r0", "2.9.0", "2.8.9", "sequence: 57", "sequence: 55"); err != nil {
 		return err
 	}
-	if err := s.variant("r2", "r4", "2.9.0", "2.11.0", "sequence: 57", "sequence: 59"); err != nil {
+	if err := s.variant("r3", "r4", "2.10.0", "2.11.0", "sequence: 58", "sequence: 59"); err != nil {
 		return err
 	}
 	for _, r := range []string{"r0", "r4"} {
@@ -118,7 +121,7 @@ func (s *Story) strangers(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, p := range []struct{ from, to, out string }{{"r0", "r4", "other-base.wcp"}, {"r1", "r4", "unsigned.wcp"}, {"r0", "r1", "old.wcp"}} {
+	for _, p := range []struct{ from, to, out string }{{"r0", "r4", "other-base.wcp"}, {"r2", "r4", "unsigned.wcp"}, {"r0", "r1", "old.wcp"}} {
 		if _, err := s.wc(ctx, "patch", "--from", s.path(p.from+".wcb"), "--to", s.path(p.to+".wcb"), "--out", s.path(p.out)); err != nil {
 			return err
 		}
@@ -166,18 +169,40 @@ func (s *Story) variant(from, to string, edits ...string) error {
 	return os.WriteFile(filepath.Join(dst, "bundle.yaml"), []byte(text), 0o644)
 }
 
-// flipped turns one bit in the middle of the largest blob that the patch carries.
-func (s *Story) flipped() error {
+// flipped turns one bit in the middle of a delta that the patch carries.
+func (s *Story) flipped(ctx context.Context) error {
 	f, err := bundle.OpenFile(s.path("flipped.wcp"))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	st, err := os.Stat(s.path("flipped.wcp"))
+	root, err := f.Root()
 	if err != nil {
 		return err
 	}
-	return flip(s.path("flipped.wcp"), st.Size()*3/4)
+	raw, err := f.Fetch(ctx, root, bundle.MaxManifest)
+	if err != nil {
+		return err
+	}
+	var man ocispec.Manifest
+	if err := json.Unmarshal(raw, &man); err != nil {
+		return err
+	}
+	for _, l := range man.Layers {
+		if l.MediaType != bundle.MediaDelta {
+			continue
+		}
+		delta, err := f.Fetch(ctx, l, bundle.MaxManifest)
+		if err != nil {
+			return err
+		}
+		file, err := os.ReadFile(s.path("flipped.wcp"))
+		if err != nil {
+			return err
+		}
+		return flip(s.path("flipped.wcp"), int64(bytes.Index(file, delta))+l.Size/2)
+	}
+	return errors.New("the patch has no delta to flip a byte in")
 }
 
 // siteState is all that a refused file must not change, as text.
@@ -187,7 +212,7 @@ func (s *Story) siteState(ctx context.Context) (string, error) {
 		return "", err
 	}
 	tags := ""
-	for _, tag := range []string{"2.7.1", "2.8.0", "2.9.0", "2.10.0", "2.11.0"} {
+	for _, tag := range []string{"2.8.0", "2.8.9", "2.9.0", "2.10.0", "2.11.0"} {
 		d, err := s.reg.Resolve(ctx, bundle.ReleaseRepo("wordcab"), tag)
 		tags += fmt.Sprintf("%s=%s/%v ", tag, d.Digest, err != nil)
 	}

@@ -11,6 +11,9 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // maxChart bounds a chart archive, in bytes. What Helm unpacks from it is bounded by Helm, at 100 MiB.
@@ -56,16 +59,26 @@ func (c *Client) Render(ctx context.Context, r RenderRequest) (Rendered, error) 
 		return Rendered{}, err
 	}
 	r.Namespace = c.namespace
-	if _, err := c.History(ctx, r.Release); errors.Is(err, ErrNoRelease) {
-		in := action.NewInstall(cfg)
-		in.Namespace, in.SkipCRDs, in.DryRunOption = c.namespace, true, "server"
-		return runRender(ctx, in, r)
-	} else if err != nil {
-		return Rendered{}, err
-	}
 	ch, err := loadChart(r.Chart)
 	if err != nil {
 		return Rendered{}, err
+	}
+	_, err = c.History(ctx, r.Release)
+	fresh := errors.Is(err, ErrNoRelease)
+	if err != nil && !fresh {
+		return Rendered{}, err
+	}
+	missing, err := c.missingCRDs(ch)
+	if err != nil {
+		return Rendered{}, err
+	}
+	if missing {
+		return c.renderAhead(ctx, r, !fresh)
+	}
+	if fresh {
+		in := action.NewInstall(cfg)
+		in.Namespace, in.SkipCRDs, in.DryRunOption = c.namespace, true, "server"
+		return runRender(ctx, in, r)
 	}
 	up := action.NewUpgrade(cfg)
 	up.Namespace, up.SkipCRDs, up.DryRun, up.DryRunOption, up.ResetValues = c.namespace, true, true, "server", true
@@ -75,6 +88,58 @@ func (c *Client) Render(ctx context.Context, r RenderRequest) (Rendered, error) 
 		return Rendered{}, fmt.Errorf("rendering %s: %w", ch.Name(), err)
 	}
 	return rendered(rel, ch), nil
+}
+
+// missingCRDs tells whether the chart brings a CRD that the cluster does not serve yet. Helm refuses to look at custom
+// resources before their CRD is there, and a plan must not put it there.
+func (c *Client) missingCRDs(ch *chart.Chart) (bool, error) {
+	mapper, err := c.get.ToRESTMapper()
+	if err != nil {
+		return false, err
+	}
+	for _, crd := range ch.CRDObjects() {
+		docs, err := splitManifest(crd.File.Data)
+		if err != nil {
+			return false, fmt.Errorf("reading CRD %s: %w", crd.Filename, err)
+		}
+		for _, d := range docs {
+			if d.obj == nil {
+				continue
+			}
+			group, _, _ := unstructured.NestedString(d.obj.Object, "spec", "group")
+			kind, _, _ := unstructured.NestedString(d.obj.Object, "spec", "names", "kind")
+			_, err := mapper.RESTMapping(schema.GroupKind{Group: group, Kind: kind})
+			if meta.IsNoMatchError(err) {
+				return true, nil
+			}
+			if err != nil {
+				return false, fmt.Errorf("looking for CRD %s: %w", d.obj.GetName(), err)
+			}
+		}
+	}
+	return false, nil
+}
+
+// renderAhead renders with the cluster's version and APIs but without asking it about the objects. lookup finds nothing.
+func (c *Client) renderAhead(ctx context.Context, r RenderRequest, upgrade bool) (Rendered, error) {
+	disc, err := c.get.ToDiscoveryClient()
+	if err != nil {
+		return Rendered{}, err
+	}
+	v, err := disc.ServerVersion()
+	if err != nil {
+		return Rendered{}, fmt.Errorf("asking the cluster for its version: %w", err)
+	}
+	apis, err := action.GetVersionSet(disc)
+	if err != nil {
+		return Rendered{}, fmt.Errorf("asking the cluster for its APIs: %w", err)
+	}
+	in := action.NewInstall(new(action.Configuration))
+	in.ClientOnly, in.Namespace, in.IsUpgrade, in.APIVersions = true, r.Namespace, upgrade, apis
+	if in.KubeVersion, err = chartutil.ParseKubeVersion(v.GitVersion); err != nil {
+		return Rendered{}, fmt.Errorf("kubernetes version %q: %w", v.GitVersion, err)
+	}
+	return runRender(ctx, in, r)
 }
 
 func runRender(ctx context.Context, in *action.Install, r RenderRequest) (Rendered, error) {

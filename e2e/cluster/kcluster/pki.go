@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// validity of everything issued. The cluster is thrown away within the hour; a day leaves room for a skewed clock.
-const validity = 24 * time.Hour
+// validity of everything issued: longer than preflight wants, so that a fresh site has no warning about certificates.
+const validity = 365 * 24 * time.Hour
 
 // pki writes every key, certificate and kubeconfig of one cluster into a directory:
 //
@@ -212,7 +212,7 @@ func newTemplate(subject pkix.Name) (*x509.Certificate, error) {
 	return &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      subject,
-		NotBefore:    now.Add(-validity),
+		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     now.Add(validity),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 	}, nil
