@@ -14,18 +14,20 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/wordcab/wcbundle/delta"
 )
 
 // PatchOptions are what Diff takes beside the files.
 type PatchOptions struct {
+	Parallel int    // deltas at once; each needs about 1.5 bytes of memory per byte of its unpacked bases; default 1
 	Scratch  string // folder for deltas in the making and unpacked bases
 	Progress func(PatchLine, int64)
 }
 
 // MaxBasesPerDelta is how many base blobs one delta is made from.
-const MaxBasesPerDelta = 4
+const MaxBasesPerDelta = 3
 
 // Diff makes the patch that turns any of the base bundles into target. Both are read through their digests; target must be
 // signed, because its signatures travel along. The temporary files behind the layout live in opt.Scratch until cleanup.
@@ -39,12 +41,13 @@ func Diff(ctx context.Context, target *File, bases []*File, opt PatchOptions) (*
 	if err := d.setTarget(ctx, target); err != nil {
 		return nil, nil, err
 	}
-	for _, b := range d.wanted() {
-		line, err := d.line(ctx, b)
-		if err != nil {
-			return nil, nil, err
-		}
-		d.patch.Plan = append(d.patch.Plan, line)
+	wanted := d.wanted()
+	made, err := d.makeAll(ctx, wanted)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, b := range wanted {
+		d.patch.Plan = append(d.patch.Plan, d.line(b, made[i]))
 	}
 	if err := d.seal(); err != nil {
 		return nil, nil, err
@@ -174,28 +177,58 @@ func (d *differ) wanted() []Blob {
 	return out
 }
 
-func (d *differ) line(ctx context.Context, b Blob) (PatchLine, error) {
+// made is a finished delta in a scratch file.
+type made struct {
+	path   string
+	desc   ocispec.Descriptor
+	from   []ocispec.Descriptor
+	header delta.Header
+}
+
+// makeAll makes the deltas that may pay, some at a time. The result is in the order of wanted; nil where there is none.
+func (d *differ) makeAll(ctx context.Context, wanted []Blob) ([]*made, error) {
+	out := make([]*made, len(wanted))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(d.opt.Parallel, 1))
+	for i, b := range wanted {
+		if _, ok := d.have[b.Digest]; ok || b.Kind != KindBlob || b.Size <= smallBlob {
+			continue
+		}
+		g.Go(func() (err error) {
+			if out[i], err = d.try(ctx, b); err != nil {
+				return fmt.Errorf("making the delta for %s: %w", b.Digest, err)
+			}
+			return nil
+		})
+	}
+	return out, g.Wait()
+}
+
+// line decides how a target blob travels and puts what travels into the layout.
+func (d *differ) line(b Blob, m *made) PatchLine {
 	line := PatchLine{Target: plain(b.Descriptor), How: HowFull}
 	if _, ok := d.have[b.Digest]; ok {
 		line.How = HowBase
 		d.tell(line, 0)
-		return line, nil
+		return line
 	}
-	content := d.target.Content(line.Target)
-	if b.Kind == KindBlob && b.Size > smallBlob {
-		if err := d.tryDelta(ctx, b, &line); err != nil {
-			return line, fmt.Errorf("making the delta for %s: %w", b.Digest, err)
-		}
-	}
-	if line.How == HowFull {
-		d.layout.Add(content)
+	if m == nil {
+		d.layout.Add(d.target.Content(line.Target))
 		d.layers = append(d.layers, line.Target)
 		d.tell(line, line.Target.Size)
-		return line, nil
+		return line
 	}
-	d.layers = append(d.layers, *line.Delta)
-	d.tell(line, line.Delta.Size)
-	return line, nil
+	line.How, line.Delta, line.From, line.Codec = HowDelta, &m.desc, m.from, m.header.Codec
+	var fetched int64
+	for _, f := range m.from {
+		fetched += f.Size
+	}
+	d.patch.Peak.Memory = max(d.patch.Peak.Memory, m.header.Memory)
+	d.patch.Peak.Scratch = max(d.patch.Peak.Scratch, m.header.Scratch+fetched)
+	d.layout.Add(Content{Descriptor: m.desc, Open: func(context.Context) (io.ReadCloser, error) { return os.Open(m.path) }})
+	d.layers = append(d.layers, m.desc)
+	d.tell(line, m.desc.Size)
+	return line
 }
 
 func (d *differ) tell(l PatchLine, bytes int64) {
@@ -204,62 +237,47 @@ func (d *differ) tell(l PatchLine, bytes int64) {
 	}
 }
 
-// tryDelta makes a delta from the likeliest base blobs and takes it if it saves at least a twentieth.
-func (d *differ) tryDelta(ctx context.Context, b Blob, line *PatchLine) error {
+// try makes a delta from the likeliest base blobs; nil where there are none or it saves less than a twentieth.
+func (d *differ) try(ctx context.Context, b Blob) (*made, error) {
 	from := d.basesFor(b)
 	if len(from) == 0 {
-		return nil
+		return nil, nil
 	}
 	target, err := d.target.Section(b.Descriptor)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer target.Close()
+	m := &made{}
 	var bases []delta.Base
 	for _, f := range from {
 		s, err := f.file.Section(f.Descriptor)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer s.Close()
 		bases = append(bases, s)
-		line.From = append(line.From, plain(f.Descriptor))
+		m.from = append(m.from, plain(f.Descriptor))
 	}
 	out, err := os.CreateTemp(d.opt.Scratch, "delta-*")
 	if err != nil {
-		return fmt.Errorf("creating a scratch file: %w", err)
+		return nil, fmt.Errorf("creating a scratch file: %w", err)
 	}
 	defer out.Close()
-	h, err := delta.Make(ctx, out, bases, target, delta.MakeOptions{ScratchDir: d.opt.Scratch})
-	if err != nil {
-		return err
+	if m.header, err = delta.Make(ctx, out, bases, target, delta.MakeOptions{ScratchDir: d.opt.Scratch}); err != nil {
+		return nil, err
 	}
-	if err := sameBytes(h, b, from); err != nil {
-		return err
+	if err := sameBytes(m.header, b, from); err != nil {
+		return nil, err
 	}
-	return d.take(out, h, b, line)
-}
-
-// take puts a finished delta into the layout, or forgets it where it does not pay.
-func (d *differ) take(out *os.File, h delta.Header, b Blob, line *PatchLine) error {
-	desc, err := describe(out)
-	if err != nil {
-		return err
+	m.path = out.Name()
+	if m.desc, err = describe(out); err != nil {
+		return nil, err
 	}
-	if desc.Size > b.Size-b.Size/20 {
-		line.From = nil
-		return os.Remove(out.Name())
+	if m.desc.Size > b.Size-b.Size/20 {
+		return nil, os.Remove(m.path)
 	}
-	path := out.Name()
-	line.How, line.Delta, line.Codec = HowDelta, &desc, h.Codec
-	d.patch.Peak.Memory = max(d.patch.Peak.Memory, h.Memory)
-	var fetched int64
-	for _, f := range line.From {
-		fetched += f.Size
-	}
-	d.patch.Peak.Scratch = max(d.patch.Peak.Scratch, h.Scratch+fetched)
-	d.layout.Add(Content{Descriptor: desc, Open: func(context.Context) (io.ReadCloser, error) { return os.Open(path) }})
-	return nil
+	return m, nil
 }
 
 func describe(f *os.File) (ocispec.Descriptor, error) {
@@ -307,6 +325,9 @@ func (d *differ) basesFor(b Blob) []baseBlob {
 		}
 		return near[i].Digest < near[j].Digest
 	})
+	if n := slices.IndexFunc(near, func(h baseBlob) bool { return !sharesRepo(h.Repos, b.Repos) }); n > 0 {
+		near = near[:n] // its own older versions are there: others would only cost time
+	}
 	if len(near) > MaxBasesPerDelta {
 		near = near[:MaxBasesPerDelta]
 	}

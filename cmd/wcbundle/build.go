@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -192,7 +193,7 @@ func patch(c *cli.Context) (err error) {
 	}
 	defer clean()
 	sum := patchSummary{}
-	l, p, err := bundle.Diff(c.Context, target, bases, bundle.PatchOptions{Scratch: scratch, Progress: func(line bundle.PatchLine, n int64) {
+	l, p, err := bundle.Diff(c.Context, target, bases, bundle.PatchOptions{Scratch: scratch, Parallel: runtime.GOMAXPROCS(0), Progress: func(line bundle.PatchLine, n int64) {
 		sum.count(line, n)
 		if line.How == bundle.HowDelta {
 			fmt.Fprintf(c.App.ErrWriter, "delta %s: %s -> %s (%s)\n", line.Target.Digest.Encoded()[:12], size(line.Target.Size), size(n), line.Codec)
