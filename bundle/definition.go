@@ -143,7 +143,11 @@ func RepoOf(ref string) (string, error) {
 	if host == name.DefaultRegistry {
 		host = "docker.io"
 	}
-	return strings.ToLower(host) + "/" + r.Context().RepositoryStr(), nil
+	repo := strings.ToLower(host) + "/" + r.Context().RepositoryStr()
+	if !repoForm.MatchString(repo) {
+		return "", fmt.Errorf("reference %.120q makes the repository %.120q, which is not well-formed", ref, repo)
+	}
+	return repo, nil
 }
 
 // TagOf is a reference's tag, or "" for one that is pinned by digest.

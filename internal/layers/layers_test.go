@@ -36,7 +36,7 @@ var owners = map[string][]string{
 	"k8s.io/":                                 {"install", "rollout"},
 	"github.com/sigstore/":                    {"sign"},
 	"oras.land/oras-go/":                      {"registry", "bundle"},
-	"github.com/google/go-containerregistry/": {"registry", "bundle"},
+	"github.com/google/go-containerregistry/": {"registry", "bundle", "sign"}, // sign: cosign speaks its types
 	"github.com/distribution/distribution/":   {"registry"},
 	"github.com/klauspost/compress/":          {"delta"},
 	"github.com/gabstv/go-bsdiff/":            {"delta"},
