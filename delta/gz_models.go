@@ -89,8 +89,5 @@ func modelByID(id uint8) *model {
 // modelIDs lists all models, the most common writers first.
 func modelIDs() []uint8 {
 	ids := []uint8{modelGo + 6, modelGo + 1, modelZlib + 6, modelZlib + 9, modelGo + 9, modelRabin + 6, modelRabin + 9}
-	for _, id := range []uint8{12, 13, 14, 15, 17, 18, 21, 22, 23, 24, 25, 27, 28, 36, 39, 31, 32, 33, 34, 35, 37, 38, 44, 45, 47, 48} {
-		ids = append(ids, id)
-	}
-	return ids
+	return append(ids, 12, 13, 14, 15, 17, 18, 21, 22, 23, 24, 25, 27, 28, 36, 39, 31, 32, 33, 34, 35, 37, 38, 44, 45, 47, 48)
 }

@@ -44,8 +44,6 @@ type stream struct {
 	enc    []byte
 }
 
-const segmentHead = 6 + numStreams*9
-
 func (s *segment) marshal() []byte {
 	b := []byte{s.kind, s.diff}
 	b = binary.LittleEndian.AppendUint32(b, s.plain)

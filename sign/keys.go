@@ -60,9 +60,6 @@ func NewPublicKey(key crypto.PublicKey) (PublicKey, error) {
 	if err != nil {
 		return PublicKey{}, fmt.Errorf("public key: %w", err)
 	}
-	if err := cryptoutils.ValidatePubKey(key); err != nil {
-		return PublicKey{}, fmt.Errorf("public key: %w", err)
-	}
 	sum := sha256.Sum256(der)
 	k.id = hex.EncodeToString(sum[:])
 	k.verifier, err = signature.LoadVerifier(key, crypto.SHA256)

@@ -369,7 +369,7 @@ func (s *Story) cleanManifest(ctx context.Context) error {
 	}
 	for _, d := range deps.Items {
 		if d.Spec.Paused || d.Annotations["bundle.wordcab.com/held-by"] != "" {
-			return fmt.Errorf("Deployment %s is still on hold", d.Name)
+			return fmt.Errorf("%s is still on hold", d.Name)
 		}
 	}
 	sets, err := s.kube.AppsV1().StatefulSets(namespace).List(ctx, metav1.ListOptions{})
@@ -378,7 +378,7 @@ func (s *Story) cleanManifest(ctx context.Context) error {
 	}
 	for _, d := range sets.Items {
 		if p := d.Spec.UpdateStrategy.RollingUpdate; p != nil && p.Partition != nil && *p.Partition != 0 {
-			return fmt.Errorf("StatefulSet %s is still on hold (partition %d)", d.Name, *p.Partition)
+			return fmt.Errorf("%s is still on hold (partition %d)", d.Name, *p.Partition)
 		}
 	}
 	s.say("no workload is on hold")

@@ -38,7 +38,6 @@ type sample struct {
 	When      time.Time         `json:"when,omitzero"`
 	Variants  [][]string        `json:"variants,omitempty"`
 	Forbidden string            `json:"-"`
-	private   string
 }
 
 func TestJSONAccepts(t *testing.T) {
