@@ -27,6 +27,7 @@ func Connect(kubeconfig, context, namespace string) (*Access, error) {
 		return nil, fmt.Errorf("reading kubeconfig %s: %w", kubeconfig, err)
 	}
 	cfg.UserAgent, cfg.QPS, cfg.Burst = "wcbundle", 50, 100
+	cfg.WarningHandler = rest.NoWarnings{} // they would go to stderr in a form of their own
 	kube, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)

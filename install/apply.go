@@ -17,6 +17,7 @@ import (
 
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install/revision"
+	"github.com/wordcab/wcbundle/install/support"
 	"github.com/wordcab/wcbundle/rollout"
 )
 
@@ -65,7 +66,10 @@ func installed(ctx context.Context, t Target, opt ApplyOptions, out rollout.Outc
 func engine(t Target, r rollout.Releaser, release string, opt ApplyOptions) rollout.Engine {
 	a := actor(opt.Tool)
 	return rollout.Engine{Config: t.Access.Config, Kube: t.Access.Kube, Releaser: r, Namespace: t.Access.Namespace, Release: release,
-		Holder: fmt.Sprintf("%s/%d", a.Host, os.Getpid()), OnEvent: opt.OnEvent}
+		Holder: fmt.Sprintf("%s/%d", a.Host, os.Getpid()), OnEvent: opt.OnEvent,
+		Scrub: func(ctx context.Context) (func(string) string, error) {
+			return support.Cleaner(ctx, support.Request{Kube: t.Access.Kube, Namespaces: []string{t.Access.Namespace}, Now: t.Now})
+		}}
 }
 
 func actor(tool string) rollout.Actor {

@@ -32,7 +32,7 @@ func (r *run) act(ctx context.Context, s State, a Action) (Event, error) {
 		if p == nil {
 			return Event{Kind: EvEvidence}, nil
 		}
-		return Event{Kind: EvEvidence, Lines: r.cluster.evidence(ctx, *p)}, nil
+		return Event{Kind: EvEvidence, Lines: r.clean(ctx, r.cluster.evidence(ctx, *p))}, nil
 	case DoFinalize:
 		return Event{Kind: EvFinal}, r.finalize(ctx, s)
 	}

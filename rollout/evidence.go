@@ -90,3 +90,18 @@ func (c cluster) logLines(ctx context.Context, pod, container string) []string {
 	}
 	return out
 }
+
+// clean takes secrets out of evidence: pods log what they should not. What cannot be cleaned is not kept.
+func (r *run) clean(ctx context.Context, lines []string) []string {
+	if r.Scrub == nil {
+		return []string{"evidence was not kept: nothing was given to take secrets out of it"}
+	}
+	scrub, err := r.Scrub(ctx)
+	if err != nil {
+		return []string{"evidence was not kept, because secrets could not be taken out of it: " + err.Error()}
+	}
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(scrub(l), "\n")
+	}
+	return lines
+}

@@ -95,6 +95,8 @@ type Engine struct {
 	LockTTL   time.Duration    // 0 = DefaultLockTTL
 	Now       func() time.Time // nil: the clock
 	OnEvent   func(Progress)   // nil: silent
+	// Scrub gives what takes secrets out of evidence before the record keeps it. nil, or an error: no evidence is kept.
+	Scrub func(ctx context.Context) (func(string) string, error)
 }
 
 // Run takes the lock, writes the record and drives a new operation to its end. ErrOpen when an earlier one is not
@@ -293,7 +295,7 @@ func (r *run) say(s State, ev Event) {
 			p.Reason = "gate " + w.ID + ": " + string(w.Verdict) + ": " + w.Message
 		}
 	}
-	if s.Failure != nil && (s.Phase != RollingBack || p.Reason == "") {
+	if s.Failure != nil && s.Phase != RollingBack {
 		p.Reason = s.Failure.Reason
 	}
 	r.tell(p)

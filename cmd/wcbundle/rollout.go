@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -192,7 +193,9 @@ func changeRows(w io.Writer, changes []revision.Change) {
 		}
 		fmt.Fprintf(w, "%s\t%s/%s\t%s\t%s\n", pool, ch.Kind, ch.Name, ch.Class, strings.Join(ch.Why, "; "))
 	}
-	fmt.Fprintf(w, "-\t%d objects\tnone\t\n", same)
+	if same > 0 {
+		fmt.Fprintf(w, "-\t%d objects stay as they are\tnone\t\n", same)
+	}
 }
 
 func rollsText(w io.Writer, rolls []rollout.Pool, stays []string) {
@@ -222,7 +225,8 @@ func runApply(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := planTable(c.App.ErrWriter, p); err != nil {
+	tw := tabwriter.NewWriter(c.App.ErrWriter, 0, 4, 2, ' ', 0)
+	if err := errors.Join(planTable(tw, p), tw.Flush()); err != nil {
 		return err
 	}
 	if err := blockers(p); err != nil {

@@ -412,8 +412,12 @@ func (s *Story) badRelease(ctx context.Context) error {
 	if err := s.refused(ctx, 21, "rolled back at pool asr", "apply", "--yes"); err != nil {
 		return err
 	}
-	if _, err := s.wc(ctx, "status"); err != nil {
+	st, err := s.wc(ctx, "status")
+	if err != nil {
 		return err
+	}
+	if !strings.Contains(st.stdout, "not ready and will not be") || strings.Contains(st.stdout, secretValue) {
+		return errors.New("status lacks the failing server's last words, or shows a Secret's value")
 	}
 	if err := s.fromRegistry(ctx); err != nil {
 		return err

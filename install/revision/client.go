@@ -48,6 +48,7 @@ func New(c Config) (*Client, error) {
 		return nil, fmt.Errorf("reading kubeconfig: %w", err)
 	}
 	cfg.QPS, cfg.Burst = 50, 100
+	cfg.WarningHandler = rest.NoWarnings{} // they would go to stderr in a form of their own
 	ns, _, err := loader.Namespace()
 	if err != nil {
 		return nil, fmt.Errorf("reading kubeconfig: %w", err)
