@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -37,9 +38,45 @@ func LoadDefinition(path string) (*Definition, error) {
 		return nil, err
 	}
 	if err := d.Check(filepath.Dir(path)); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, placed(path, b, err)
 	}
 	return &d, nil
+}
+
+var quotedValue = regexp.MustCompile(`"([^"]+)"`)
+
+// placed puts file and line before each fault. The line is that of the value which the fault quotes, else of the field
+// that it begins with; where neither is in the file, the first.
+func placed(path string, raw []byte, err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return fmt.Errorf("%s:%d: %w", path, lineOf(raw, err.Error()), err)
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		out = append(out, fmt.Errorf("%s:%d: %w", path, lineOf(raw, e.Error()), e))
+	}
+	return errors.Join(out...)
+}
+
+func lineOf(raw []byte, fault string) int {
+	var wanted []string
+	if m := quotedValue.FindStringSubmatch(fault); m != nil {
+		wanted = append(wanted, m[1])
+	}
+	words := strings.Fields(fault)
+	if len(words) > 1 {
+		field := strings.TrimRight(words[0], ":")
+		wanted = append(wanted, strings.TrimRight(words[1], ":"), field[strings.LastIndexByte(field, '.')+1:]+":")
+	}
+	for _, w := range wanted {
+		for i, line := range strings.Split(string(raw), "\n") {
+			if len(w) > 2 && strings.Contains(line, w) {
+				return i + 1
+			}
+		}
+	}
+	return 1
 }
 
 // Check finds all that is wrong with a definition. Paths are looked up relative to dir.

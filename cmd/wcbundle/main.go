@@ -63,7 +63,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usageError{fmt.Sprintf("there is no command %q", c.Args().First())}
+				return usageError{fmt.Sprintf("there is no command %q. %s", c.Args().First(), cli.SuggestCommand(c.App.Commands, c.Args().First()))}
 			}
 			return cli.ShowAppHelp(c)
 		},
