@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := -trimpath -buildvcs=false
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test race fuzz lint golden e2e demo bench clean ci
+.PHONY: build test race fuzz lint golden e2e demo clean ci
 
 build: bin/wcbundle
 
@@ -39,9 +39,6 @@ e2e: build
 
 demo: build
 	./e2e/run.sh demo
-
-bench: build
-	go test -run '^$$' -bench . -benchtime 1x ./delta/
 
 clean:
 	rm -rf bin

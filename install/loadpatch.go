@@ -42,6 +42,9 @@ func LoadPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, opt 
 	if err != nil {
 		return LoadReport{}, err
 	}
+	if err := opt.Registry.Ping(ctx); err != nil {
+		return LoadReport{}, err
+	}
 	base, err := l.chooseBase(ctx, v.Patch())
 	if err != nil {
 		return LoadReport{}, err

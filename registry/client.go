@@ -84,6 +84,9 @@ func (r *Registry) repo(path string) (*remote.Repository, error) {
 	return repo, nil
 }
 
+// ErrSilent is returned by Ping when nothing that is a registry answers.
+var ErrSilent = errors.New("no registry answers")
+
 // Ping asks whether a registry answers.
 func (r *Registry) Ping(ctx context.Context) error {
 	reg, err := remote.NewRegistry(r.host)
@@ -92,7 +95,7 @@ func (r *Registry) Ping(ctx context.Context) error {
 	}
 	reg.PlainHTTP, reg.Client = r.plain, r.client
 	if err := reg.Ping(ctx); err != nil {
-		return fmt.Errorf("registry %s does not answer: %w", r.host, err)
+		return fmt.Errorf("%s: %w: %w", r.host, ErrSilent, err)
 	}
 	return nil
 }

@@ -139,6 +139,8 @@ func plainAnswer(err error) answer {
 		return answer{exitInterrupted, "nothing is lost: run the same command again (apply and rollback: wcbundle resume)"}
 	case errors.Is(err, fs.ErrNotExist):
 		return answer{exitError, "check the path"}
+	case errors.Is(err, registry.ErrSilent):
+		return answer{exitError, "bring the site's registry up, or check its address and that it speaks http or https as the site's record says; then run it again"}
 	case errors.Is(err, registry.ErrNotFound):
 		return answer{exitError, "it is not in the registry: load the release that has it"}
 	}
