@@ -98,7 +98,7 @@ func guard(c *cli.Command) {
 		}
 		return
 	}
-	action, name := c.Action, c.Name
+	action, name, needed := c.Action, c.Name, takeRequired(c.Flags)
 	least, most := arity(c.ArgsUsage)
 	c.Action = func(ctx *cli.Context) error {
 		for _, a := range ctx.Args().Slice() {
@@ -109,8 +109,32 @@ func guard(c *cli.Command) {
 		if n := ctx.NArg(); n < least || n > most {
 			return usageError{fmt.Sprintf("%s takes %s, %d arguments were given", name, argumentsText(c.ArgsUsage), n)}
 		}
+		for _, f := range needed {
+			if !ctx.IsSet(f) {
+				return usageError{fmt.Sprintf("%s needs --%s", name, f)}
+			}
+		}
 		return action(ctx)
 	}
+}
+
+// takeRequired names the required flags and makes them optional for the parser, whose own complaint prints all of the help
+// on stdout and cannot be told from other errors.
+func takeRequired(flags []cli.Flag) []string {
+	var out []string
+	for _, f := range flags {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			if f.Required {
+				out, f.Required, f.Usage = append(out, f.Name), false, f.Usage+" (required)"
+			}
+		case *cli.StringSliceFlag:
+			if f.Required {
+				out, f.Required, f.Usage = append(out, f.Name), false, f.Usage+" (required)"
+			}
+		}
+	}
+	return out
 }
 
 func argumentsText(usage string) string {
