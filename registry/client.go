@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote"
@@ -225,6 +226,9 @@ func (r *Registry) Resolve(ctx context.Context, repo, ref string) (ocispec.Descr
 	}
 	if err != nil {
 		return d, fmt.Errorf("looking up %s in %s: %w", ref, repo, err)
+	}
+	if bundle.CheckDigest(digest.Digest(ref)) == nil && string(d.Digest) != ref {
+		return ocispec.Descriptor{}, fmt.Errorf("the registry answered for %s@%s with %s", repo, ref, d.Digest)
 	}
 	return d, nil
 }

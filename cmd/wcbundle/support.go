@@ -106,11 +106,13 @@ func supportExtra(c *cli.Context, t install.Target) (map[string][]byte, error) {
 	}
 	out["site/record.json"] = record
 	release, err := install.ReleaseName(c.Context, t)
-	if err != nil {
-		return out, nil // nothing is installed: the bundle says so by what it lacks
+	if err != nil { // the rest is wanted all the same: the bundle says what it lacks and why
+		out["rollout/missing.txt"] = []byte(err.Error() + "\n")
+		return out, nil
 	}
 	op, err := install.OpenOperation(c.Context, t.Access, release)
 	if err != nil {
+		out["rollout/missing.txt"] = []byte(err.Error() + "\n")
 		return out, nil
 	}
 	text, err := json.MarshalIndent(op, "", "  ")
