@@ -8,8 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
-	"sort"
-	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -21,7 +20,8 @@ import (
 
 // PatchOptions are what Diff takes beside the files.
 type PatchOptions struct {
-	Parallel int    // deltas at once; each needs about 1.5 bytes of memory per byte of its unpacked bases; default 1
+	Level    delta.Level
+	Parallel int    // processors to use; two deltas are made at once, each needs about 1.5 bytes of memory per byte of its unpacked bases and 256 MiB; default 1
 	Scratch  string // folder for deltas in the making and unpacked bases
 	Progress func(PatchLine, int64)
 }
@@ -32,7 +32,7 @@ const MaxBasesPerDelta = 3
 // Diff makes the patch that turns any of the base bundles into target. Both are read through their digests; target must be
 // signed, because its signatures travel along. The temporary files behind the layout live in opt.Scratch until cleanup.
 func Diff(ctx context.Context, target *File, bases []*File, opt PatchOptions) (*Layout, *Patch, error) {
-	d := &differ{opt: opt, layout: NewLayout(), have: map[digest.Digest]baseBlob{}}
+	d := &differ{opt: opt, layout: NewLayout(), have: map[digest.Digest]baseBlob{}, sketches: map[digest.Digest]func() (*delta.Sketch, error){}}
 	for _, b := range bases {
 		if err := d.addBase(ctx, b); err != nil {
 			return nil, nil, err
@@ -70,6 +70,9 @@ type differ struct {
 	own     []ocispec.Descriptor
 	release *Release
 	layers  []ocispec.Descriptor // what the patch's root names
+
+	mu       sync.Mutex
+	sketches map[digest.Digest]func() (*delta.Sketch, error) // of base blobs, each made once
 }
 
 func (d *differ) addBase(ctx context.Context, f *File) error {
@@ -189,7 +192,7 @@ type made struct {
 func (d *differ) makeAll(ctx context.Context, wanted []Blob) ([]*made, error) {
 	out := make([]*made, len(wanted))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(d.opt.Parallel, 1))
+	g.SetLimit(min(max(d.opt.Parallel, 1), 2))
 	for i, b := range wanted {
 		if _, ok := d.have[b.Digest]; ok || b.Kind != KindBlob || b.Size <= smallBlob {
 			continue
@@ -239,15 +242,15 @@ func (d *differ) tell(l PatchLine, bytes int64) {
 
 // try makes a delta from the likeliest base blobs; nil where there are none or it saves less than a twentieth.
 func (d *differ) try(ctx context.Context, b Blob) (*made, error) {
-	from := d.basesFor(b)
-	if len(from) == 0 {
-		return nil, nil
-	}
 	target, err := d.target.Section(b.Descriptor)
 	if err != nil {
 		return nil, err
 	}
 	defer target.Close()
+	from, err := d.basesFor(ctx, b, target)
+	if err != nil || len(from) == 0 {
+		return nil, err
+	}
 	m := &made{}
 	var bases []delta.Base
 	for _, f := range from {
@@ -264,7 +267,7 @@ func (d *differ) try(ctx context.Context, b Blob) (*made, error) {
 		return nil, fmt.Errorf("creating a scratch file: %w", err)
 	}
 	defer out.Close()
-	if m.header, err = delta.Make(ctx, out, bases, target, delta.MakeOptions{ScratchDir: d.opt.Scratch}); err != nil {
+	if m.header, err = delta.Make(ctx, out, bases, target, delta.MakeOptions{ScratchDir: d.opt.Scratch, Level: d.opt.Level, Parallel: d.opt.Parallel}); err != nil {
 		return nil, err
 	}
 	if err := sameBytes(m.header, b, from); err != nil {
@@ -304,55 +307,6 @@ func sameBytes(h delta.Header, b Blob, from []baseBlob) error {
 		}
 	}
 	return nil
-}
-
-// basesFor picks base blobs of the same repositories first, then any of the same media type nearest in size.
-func (d *differ) basesFor(b Blob) []baseBlob {
-	var near []baseBlob
-	for _, h := range d.have {
-		if h.Kind == KindBlob && h.Size > smallBlob/4 && mediaFamily(h.MediaType) == mediaFamily(b.MediaType) {
-			near = append(near, h)
-		}
-	}
-	sort.Slice(near, func(i, j int) bool {
-		si, sj := sharesRepo(near[i].Repos, b.Repos), sharesRepo(near[j].Repos, b.Repos)
-		if si != sj {
-			return si
-		}
-		di, dj := distance(near[i].Size, b.Size), distance(near[j].Size, b.Size)
-		if di != dj {
-			return di < dj
-		}
-		return near[i].Digest < near[j].Digest
-	})
-	if n := slices.IndexFunc(near, func(h baseBlob) bool { return !sharesRepo(h.Repos, b.Repos) }); n > 0 {
-		near = near[:n] // its own older versions are there: others would only cost time
-	}
-	if len(near) > MaxBasesPerDelta {
-		near = near[:MaxBasesPerDelta]
-	}
-	return near
-}
-
-func mediaFamily(mediaType string) string {
-	switch {
-	case strings.Contains(mediaType, "model"):
-		return "model"
-	case strings.Contains(mediaType, "helm"):
-		return "chart"
-	}
-	return "layer"
-}
-
-func sharesRepo(a, b []string) bool {
-	return slices.ContainsFunc(a, func(r string) bool { return slices.Contains(b, r) })
-}
-
-func distance(a, b int64) int64 {
-	if a > b {
-		return a - b
-	}
-	return b - a
 }
 
 // seal writes patch.json and the patch's root.

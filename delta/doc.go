@@ -2,92 +2,72 @@
 //
 // # What Make does
 //
-// A target that is a gzip file is taken apart into its plain bytes and a recipe that turns them back into the same gzip
-// file; gzip bases are gunzipped. The plain bytes are then coded in segments as copies from the bases, differences from
-// those copies, and extra bytes. Tried and kept when smaller: element differences of float arrays, byte planes, bsdiff for
-// pairs of at most 8 MiB, one zstd frame where the bases help little, and the target as it is where a recipe does not
-// pay. Make applies what it made before it returns it.
+//  1. Unwrap. A target that is a gzip or zstd file is taken apart into its plain bytes and a recipe that turns them back
+//     into the same file, see package recipe; compressed bases are unpacked. Where no recipe is found the target is coded
+//     as it is, against bases as they are.
+//  2. Split. Plain bytes that are a tar archive are split into members, headers and padding; safetensors, GGUF and ONNX
+//     files, alone or in a tar, into tensors; a file of floats without a layout is taken for one run of weights.
+//  3. Pair. A member or tensor whose SHA-256 is that of one in any base is a copy. A changed one is paired by its name, then
+//     by its name without folder and version numbers, tensors also by type, size and a sample; weights without names are
+//     aligned by their signs and exponents (package tensor); everything else is found by hashes of 16-byte blocks
+//     (package match).
+//  4. Code. Paired weights are coded by package tensor; executables, each with a map of its own, and runs of other pieces
+//     by package diff; each segment alone by zstd, or as it is, where that is smaller; small blobs also by bsdiff.
+//  5. Prove. Make applies what it made and compares digests before it returns.
+//
+// Segments have at most 8 MiB of plain bytes and are decoded independently of each other, so Apply works on several at once
+// in bounded memory. Places and sizes have 64 bits. Bases of more than MakeOptions.Window bytes are searched window by window;
+// pairs of tensors and executables are found whatever their distance.
 //
 // # File
 //
-// All numbers are little-endian. A uvarint or varint is that of encoding/binary.
+// All fixed numbers are little-endian. A uvarint is that of encoding/binary.
 //
-//	magic      8   "WCDELTA1"
+//	magic      8   "WCDELTA2"
 //	length     4   of the fields up to the checksum, at most 65536
-//	layout     1   0: segment records follow; 1: one zstd frame follows
-//	model      1   0: the plain bytes are the target; else the model of the gzip recipe
+//	uses       1   bit 0: records of kind 1 and 2; bit 1: of kind 3; bit 2: of kind 4
+//	form       1   how the target is wrapped: 0 not, 1 gzip, 2 zstd (the numbers of package recipe)
+//	model      2   of the recipe; 0: the plain bytes are the target
 //	codec      1+n length and printable ASCII, for people
 //	target     8   size, then 32 bytes SHA-256
-//	plain      8   size of the plain bytes; the target's if model is 0; at most about 1100 times the target's
-//	segments   4   count
-//	maxPlain   4   largest segment in plain bytes, at most 16 MiB
-//	maxRecord  4   largest record, at most 24 MiB
-//	maxStreams 4   largest sum of a segment's decoded streams, at most 24 MiB
-//	bases      2   count, at most 1024, and for each: size 8, SHA-256 32, plain size 8 if the base is to be gunzipped
-//	               (all members, one after the other), else eight bytes ff
+//	plain      8   size of the plain bytes; the target's if model is 0
+//	maxPlain   4   largest segment in plain bytes, at most 8 MiB
+//	maxRecord  4   largest record between its length and checksum, at most 8 MiB + 64 KiB
+//	maxPart    4   largest decoded recipe part, at most 16 MiB
+//	maxCopies  4   most copies of a map, at most 2^20
+//	bases      2   count, at most 1024, and for each: size 8, SHA-256 32, form 1, plain size 8 (the size if form is 0)
 //	checksum   4   CRC-32C of all before it
 //
-// The bases, gunzipped where marked, are one run of bytes in the order given; places in it are 64-bit. Nothing may follow
-// the last segment. Memory and scratch of Header are computed from these fields, see Header.memory.
+// The bases, unpacked where their form says so, are one run of bytes in the order given. Records follow until the end of the
+// file. The segments' plain bytes, in order, are the plain bytes; their sizes add up to plain.
 //
-// # Layout 0: records
+// # Records
 //
-// Each record is its length (4), the record, and its CRC-32C (4). A record is: kind 1, difference mode 1, plain size 4, then
-// for the streams control, gaps, differences, extra and recipe: method 1, decoded size 4, encoded size 4; then the five
-// encoded streams. Methods: 0 stored; 1 zstd frames; 2 and 3 zstd frames of the bytes split into 2 or 4 planes: byte k of
-// every element in the k-th stretch, what does not fill an element last.
+// A record is: kind 1, length 4 of what lies between it and the checksum, fields, body, and a CRC-32C of all of these. All
+// fields are uvarints.
 //
-// Kind 0: control holds copies, at most 2^20: uvarint bytes to take from extra first, uvarint length of the copy (not 0),
-// varint place minus the end of the copy before (0 at first). After the last copy the rest of extra follows. Then the
-// differences are added to the copied bytes, modulo 256, in order:
+//	kind        fields              body
+//	1 map       plain               a map of package diff: of the group of segments that follow, plain bytes in all
+//	2 diff      plain               a segment of package diff, in the group of the last map
+//	3 tensor    plain, type, old+1  a block of package tensor, plain at most 4 MiB; old 0: the base is zeros
+//	4 zstd      plain               zstd frames, by themselves
+//	5 raw       plain               the bytes
+//	6 bsdiff    plain, old, span    a BSDIFF40 patch of the span base bytes at old; bytes outside may not be added to
+//	7 copy      plain, old          none: plain base bytes from old on, of any number
+//	8 part      plain, size         a zstd frame of size bytes: the part of the recipe for the next plain bytes
+//	9 names     size                a zstd frame of size bytes, at most 8 MiB: for each stretch of the plain bytes its size,
+//	                                the length of its name and the name. Apply ignores it.
 //
-//	mode 0   gaps: uvarint equal bytes before the next difference; one byte of differences for each gap
-//	mode 1   one byte of differences for each copied byte
-//	mode 2   elements of 2 bytes with exponents of 8 bits at bit 7 (bf16)
-//	mode 3   elements of 2 bytes with exponents of 5 bits at bit 10 (fp16)
-//	mode 4   elements of 4 bytes with exponents of 8 bits at bit 23 (fp32)
-//
-// In modes 2 to 4 the whole elements inside a copy are those at places of the plain bytes that are multiples of the width;
-// a copy's other bytes are edges. The stream holds the edges' byte differences, then one plane per byte of an element,
-// lowest first. Inside a plane the elements are sorted by the exponent of the base's element, then by place. A plane's value
-// is the zigzag of the difference of the ordered elements, modulo the width. Ordered: all bits inverted if the sign is set,
-// else the sign set.
-//
-// Kind 1: extra is a BSDIFF40 patch from all bases to the segment; bytes outside the bases may not be added to.
-//
-// # Layout 1: one frame
-//
-// One zstd frame, window at most 32 MiB, of: plain size 4, recipe size 4, recipe, plain bytes, for each segment.
-//
-// # Recipes
-//
-// A segment's recipe part describes the gzip file's bytes that belong to the segment's plain bytes. It is four streams,
-// each behind its uvarint length: events, misses, heads, verbatim. Events:
-//
-//	01 uvarint        so many bytes of verbatim go out: gzip headers, trailers, what follows the last member
-//	02 uvarint        a deflate stream begins, with so many plain bytes; the predictor starts anew
-//	80..ff            a block. Bits 0-1 kind of RFC 1951; bit 2 final; bit 3 header as predicted; bit 4 length as
-//	                  predicted, else a uvarint follows: tokens, or bytes of a stored block; bit 5 a byte of padding bits
-//	                  follows (after a stored block's header or the final block), else they are zero; bit 6 see below
-//
-// In a block the predictor names each token; misses holds uvarint tokens foretold rightly before the next miss in this part,
-// then the token: 0 for the literal, or uvarint length-2 and uvarint distance. With bit 6 all tokens are literals
-// and nothing is predicted. For a stored block the predictor first runs freely to where the block would end, at
-// most 65535 bytes on; with bit 6 it does not; then it goes on at the block's true end. heads holds for a dynamic block
-// whose header was not predicted its uvarint length and its spelling, one byte per field: HLIT, HDIST, HCLEN, the code
-// length code lengths, the code length symbols each with its extra bits. At most 65536 streams may begin, and 32 MiB
-// be simulated, in one part.
-//
-// # Models
-//
-// A model's number means the same rules for ever; new rules get new numbers. 11 to 19: Go's compress/flate up to 1.26,
-// levels 1 to 9. 21 to 29: zlib and GNU gzip, levels 1 to 9; 31 to 39: the same with memLevel 9; 44 to 49: zlib with a
-// four-byte hash. gz_models.go has the parameters, gz_chains.go and gz_units.go the token rules, gz_huffman.go the tree
-// rules. None of it uses an encoder of the standard library or of a dependency, whose output an update may change.
+// A group's segments are of kind 2, 4 or 5 and fill it. A map may not stand inside a group. A part stands before the first
+// segment that begins where the part begins or later; its plain bytes may be more than have been read.
 //
 // # What is refused
 //
-// Apply checks sizes against the header and the header against Limits before it takes memory, checks the bases' digests
-// before it uses them, and returns an error unless the output has the target's digest. The work for one plain byte is
-// bounded by the longest search of a model, 4096 candidates. No floating point decides a bit.
+// Apply checks sizes against the header and the header against Limits before it takes memory, takes memory for a record only
+// as its bytes arrive, checks the bases' digests before it unpacks or uses them, and returns an error unless the output has
+// the target's digest. Output beyond the header's size is never written. The work for one plain byte is bounded by the longest search
+// of a recipe's model, 4096 candidates. No floating point decides a bit. A decoder of a kind that the header's uses does
+// not name is not run, so that Header.Memory holds.
+//
+// Deltas of version 1 (magic "WCDELTA1") were never released and are refused.
 package delta

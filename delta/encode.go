@@ -1,241 +1,348 @@
 package delta
 
 import (
-	"encoding/binary"
+	"context"
+	"fmt"
+	"sort"
+	"sync"
 
+	"github.com/gabstv/go-bsdiff/pkg/bsdiff"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/wordcab/wcbundle/delta/diff"
+	"github.com/wordcab/wcbundle/delta/match"
+	"github.com/wordcab/wcbundle/delta/tensor"
 )
 
-// maxOps is how many copies a segment may have.
-const maxOps = 1 << 20
-
-// packer turns plain bytes into segments.
-type packer struct {
-	enc   *zstd.Encoder
-	fast  *zstd.Encoder
-	old   []byte // the joined bases
-	ix    *index // nil without bases
-	shift int
-	used  map[string]bool // words for Header.Codec
-	same  int64           // bytes that came from the bases
+// coder is the memory of one worker of Make.
+type coder struct {
+	level Level
+	diff  *diff.Encoder
+	tens  *tensor.Coder
+	zstd  *zstd.Encoder
 }
 
-func newPacker(old []byte, level zstd.EncoderLevel) (*packer, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(maxPart), zstd.WithEncoderCRC(false))
+func newCoder(level Level) (*coder, error) {
+	d, err := diff.NewEncoder(map[Level]diff.Level{LevelDefault: diff.Default, LevelFast: diff.Fast, LevelMax: diff.Max}[level])
 	if err != nil {
 		return nil, err
 	}
-	fast, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
-	p := &packer{enc: enc, fast: fast, old: old, used: map[string]bool{}}
-	if len(old) >= anchor {
-		p.ix = newIndex(old)
+	effort := zstd.SpeedBestCompression
+	if level == LevelFast {
+		effort = zstd.SpeedDefault
 	}
-	return p, err
+	z, err := newZstdEncoder(effort)
+	return &coder{level: level, diff: d, tens: tensor.NewCoder(), zstd: z}, err
 }
 
-// segment codes plain, which begins at begin in the target's plain bytes.
-func (k *packer) segment(plain, recipe []byte, begin, total int64) segment {
-	var ops []op
-	if k.ix != nil {
-		ops = k.ix.match(plain, k.shift)
+func newZstdEncoder(effort zstd.EncoderLevel) (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(effort), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(8<<20), zstd.WithEncoderCRC(false))
+}
+
+// pool hands the workers' memory around; whoever holds a coder may use a processor.
+type pool chan *coder
+
+func newPool(n int, level Level) (pool, error) {
+	p := make(pool, n)
+	for range n {
+		c, err := newCoder(level)
+		if err != nil {
+			return nil, err
+		}
+		p <- c
 	}
-	if len(ops) > maxOps {
-		ops = nil
+	return p, nil
+}
+
+// task codes one unit.
+type task struct {
+	unit
+	src  *source
+	pool pool
+	ctx  context.Context // of the one Make that the task belongs to
+}
+
+// run returns the unit's records.
+func (t *task) run() ([]record, error) {
+	switch t.kind {
+	case unitCopy:
+		return t.copyRecords(), nil
+	case unitTensor:
+		return t.weights()
 	}
-	covered := coverage(ops)
-	diff := uint8(diffGaps)
-	if len(plain) > 0 {
-		ops, diff = k.choose(plain, ops, covered, begin, total)
+	return t.copiesAndDifferences()
+}
+
+// copyRecords makes one record of a copy, or with a recipe several, so that the parts find their places between them.
+func (t *task) copyRecords() []record {
+	step := t.n
+	if t.src.model != 0 {
+		step = maxPlain
 	}
-	s := k.copies(plain, ops, diff, begin, k.enc)
-	if diff != diffGaps || len(ops) > 0 {
-		if alone := k.copies(plain, nil, diffGaps, begin, k.enc); s.size() > alone.size() {
-			s, ops = alone, nil
+	var out []record
+	for at := int64(0); at < t.n; at += step {
+		out = append(out, record{kind: recCopy, plain: min(step, t.n-at), old: t.old + at})
+	}
+	return out
+}
+
+func (t *task) target(at, n int64) ([]byte, error) {
+	b := make([]byte, n)
+	if k, err := t.src.plain.ReadAt(b, t.off+at); int64(k) != n {
+		return nil, fmt.Errorf("reading the target: %w", err)
+	}
+	return b, nil
+}
+
+// parallel runs do for 0 to n-1, each with a coder of its own.
+func (t *task) parallel(n int, do func(i int, c *coder) error) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		select {
+		case c := <-t.pool:
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				errs[i] = do(i, c)
+				t.pool <- c
+			}()
+		case <-t.ctx.Done():
+			errs[i] = t.ctx.Err()
 		}
 	}
-	if n := len(ops); n > 0 {
-		k.shift = int(ops[n-1].old) - ops[n-1].at + len(plain)
-		k.used["match"] = true
-	}
-	k.same += int64(coverage(ops))
-	s.streams[strRecipe] = k.best(recipe, k.enc, methodZstd)
-	return s
-}
-
-func (s *segment) size() int {
-	n := 0
-	for _, t := range s.streams {
-		n += len(t.enc)
-	}
-	return n
-}
-
-func coverage(ops []op) int {
-	n := 0
-	for _, o := range ops {
-		n += o.n
-	}
-	return n
-}
-
-// choose decides between the copies found and straight alignments, and how to write differences, by trying each on
-// a sample. It looks further only where the found copies leave much to say.
-func (k *packer) choose(plain []byte, ops []op, covered int, begin, total int64) ([]op, uint8) {
-	if k.ix == nil || k.dense(plain, ops) < len(plain)/10 && covered > len(plain)*9/10 {
-		return ops, diffGaps
-	}
-	lo := len(plain) / 2
-	hi := min(lo+sampleDiff, len(plain))
-	bestOps, bestDiff := ops, uint8(diffGaps)
-	best := k.trial(plain, ops, diffGaps, begin, lo, hi)
-	shifts := []int64{0, int64(len(k.old)) - total, int64(k.shift) - begin}
-	options := [][]op{ops}
-	for i, s := range shifts {
-		if i == 0 || s != shifts[0] {
-			options = append(options, straight(begin+s, len(plain), int64(len(k.old))))
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
 	}
-	for _, o := range options {
-		for diff := uint8(diffBytes); diff <= diffMax && len(o) > 0; diff++ {
-			if n := k.trial(plain, o, diff, begin, lo, hi); n < best {
-				best, bestOps, bestDiff = n, o, diff
+	return nil
+}
+
+// weights codes a tensor block by block.
+func (t *task) weights() ([]record, error) {
+	type block struct{ at, n, old int64 }
+	var blocks []block
+	cut := func(at, end, old int64) {
+		step := int64(tensor.MaxBlock) / int64(t.typ.Element()) * int64(t.typ.Element())
+		for at < end {
+			n := min(step, end-at)
+			blocks = append(blocks, block{at, n, old})
+			at += n
+			if old >= 0 {
+				old += n
 			}
 		}
 	}
-	return bestOps, bestDiff
+	at := int64(0)
+	for _, s := range t.spans {
+		cut(at, s.New, -1)
+		cut(s.New, s.New+s.Len, s.Old)
+		at = s.New + s.Len
+	}
+	cut(at, t.n, -1)
+	out := make([]record, len(blocks))
+	return out, t.parallel(len(blocks), func(i int, c *coder) (err error) {
+		b := blocks[i]
+		out[i], err = t.block(c, b.at, b.n, b.old)
+		return err
+	})
 }
 
-const sampleDiff = 256 << 10
-
-// dense counts the bytes that copies do not make, and the copied ones that differ.
-func (k *packer) dense(plain []byte, ops []op) int {
-	n := len(plain)
-	for _, o := range ops {
-		for i, v := range k.old[o.old : o.old+int64(o.n)] {
-			if v == plain[o.at+i] {
-				n--
-			}
+func (t *task) block(c *coder, at, n, old int64) (record, error) {
+	target, err := t.target(at, n)
+	if err != nil {
+		return record{}, err
+	}
+	base := make([]byte, n)
+	if old >= 0 {
+		if err := t.src.old.read(base, old); err != nil {
+			return record{}, err
 		}
 	}
-	return n
+	r := record{kind: recTensor, plain: n, typ: t.typ, old: old, body: c.tens.Encode(nil, t.typ, base, target)}
+	if old < 0 || len(r.body)*20 > len(target)*19 {
+		return c.smaller(r, target), nil
+	}
+	return r, nil
 }
 
-// straight is one copy of n bytes from old on, as far as the bases reach.
-func straight(old int64, n int, size int64) []op {
-	at := 0
-	if old < 0 {
-		at = int(min(-old, int64(n)))
+// smaller returns r, or the target by itself if that is smaller.
+func (c *coder) smaller(r record, target []byte) record {
+	alone := record{kind: recZstd, plain: r.plain, body: c.zstd.EncodeAll(target, nil)}
+	if len(alone.body) >= len(target) {
+		alone = record{kind: recRaw, plain: r.plain, body: target}
 	}
-	n = int(min(int64(n), size-old)) - at
-	if n <= 0 {
-		return nil
+	if len(alone.body) < len(r.body) {
+		return alone
 	}
-	return []op{{at, n, old + int64(at)}}
+	return r
 }
 
-// trial returns the size of plain[lo:hi] coded one way, with a fast entropy stage.
-func (k *packer) trial(plain []byte, ops []op, diff uint8, begin int64, lo, hi int) int {
-	var cut []op
-	for _, o := range ops {
-		a, b := max(o.at, lo), min(o.at+o.n, hi)
-		if a < b {
-			cut = append(cut, op{a - lo, b - a, o.old + int64(a-o.at)})
+// copiesAndDifferences codes an executable or a run of pieces: one map, then segments.
+func (t *task) copiesAndDifferences() ([]record, error) {
+	target, err := t.target(0, t.n)
+	if err != nil {
+		return nil, err
+	}
+	var c *coder
+	select {
+	case c = <-t.pool:
+	case <-t.ctx.Done():
+		return nil, t.ctx.Err()
+	}
+	m, err := t.findMap(target)
+	t.pool <- c
+	if err != nil {
+		return nil, err
+	}
+	head := record{kind: recMap, plain: t.n, copies: len(m.Copies), body: m.Append(nil)}
+	n := int((t.n + maxPlain - 1) / maxPlain)
+	segs := make([]record, n)
+	err = t.parallel(n, func(i int, c *coder) (err error) {
+		lo, hi := t.n*int64(i)/int64(n), t.n*int64(i+1)/int64(n)
+		segs[i], err = t.segment(c, m, target[lo:hi], lo)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := append([]record{head}, segs...)
+	if len(m.Copies) == 0 { // nothing refers to the map
+		out = t.alone(segs)
+	}
+	if t.n == t.src.plain.Size() {
+		return t.tryBsdiff(out, target)
+	}
+	return out, nil
+}
+
+// alone drops the map if no segment needs it.
+func (t *task) alone(segs []record) []record {
+	for _, s := range segs {
+		if s.kind == recDiff {
+			return append([]record{{kind: recMap, plain: t.n, body: (&diff.Map{}).Append(nil)}}, segs...)
 		}
 	}
-	s := k.copies(plain[lo:hi], cut, diff, begin+int64(lo), k.fast)
-	return s.size()
+	return segs
 }
 
-// copies codes plain with the given copies.
-func (k *packer) copies(plain []byte, ops []op, diff uint8, begin int64, enc *zstd.Encoder) segment {
-	s := segment{kind: segCopies, diff: diff, plain: uint32(len(plain))}
-	base := make([]byte, len(plain))
-	var control, extra []byte
-	at, next := 0, int64(0)
-	for _, o := range ops {
-		control = binary.AppendUvarint(control, uint64(o.at-at))
-		control = binary.AppendUvarint(control, uint64(o.n))
-		control = binary.AppendVarint(control, o.old-next)
-		extra = append(extra, plain[at:o.at]...)
-		copy(base[o.at:o.at+o.n], k.old[o.old:])
-		at, next = o.at+o.n, o.old+int64(o.n)
+func (t *task) segment(c *coder, m *diff.Map, target []byte, at int64) (record, error) {
+	base := make([]byte, len(target))
+	if err := m.Layout(base, at, t.src.vault.read); err != nil {
+		return record{}, err
 	}
-	extra = append(extra, plain[at:]...)
-	s.streams[strControl] = k.best(control, enc, methodZstd)
-	s.streams[strExtra] = k.best(extra, enc, methodZstd, methodPlanes2, methodPlanes4)
-	switch diff {
-	case diffGaps:
-		gaps, diffs := encodeGaps(plain, base, ops)
-		s.streams[strGaps] = k.best(gaps, enc, methodZstd)
-		s.streams[strDiffs] = k.best(diffs, enc, methodZstd)
-	case diffBytes:
-		var d []byte
-		for _, o := range ops {
-			for i := o.at; i < o.at+o.n; i++ {
-				d = append(d, plain[i]-base[i])
-			}
+	r := record{kind: recDiff, plain: int64(len(target)), body: c.diff.Segment(nil, target, base, at, m)}
+	if covered(m.Copies, at, int64(len(target)))*2 < int64(len(target)) {
+		r = c.smaller(r, target)
+	}
+	return r, nil
+}
+
+// covered counts the bytes of [at, at+n) that copies make.
+func covered(copies []match.Copy, at, n int64) int64 {
+	sum := int64(0)
+	for i := sort.Search(len(copies), func(i int) bool { return copies[i].New+copies[i].Len > at }); i < len(copies); i++ {
+		c := copies[i]
+		if c.New >= at+n {
+			break
 		}
-		s.streams[strDiffs] = k.best(d, enc, methodZstd)
-	default:
-		e := elementOf(diff)
-		s.streams[strDiffs] = k.pieces(e.encodeElements(plain, base, ops, begin), int(e.width), enc)
+		sum += min(c.New+c.Len, at+n) - max(c.New, at)
 	}
-	return s
+	return sum
 }
 
-// best writes a stream by the method that makes it smallest. Planes are tried on a sample first.
-func (k *packer) best(b []byte, enc *zstd.Encoder, methods ...uint8) stream {
-	s := stream{raw: uint32(len(b))}
-	if len(b) == 0 {
-		return s
+// findMap finds the unit's copies.
+func (t *task) findMap(target []byte) (*diff.Map, error) {
+	m := &diff.Map{Copies: t.given}
+	if t.kind == unitExec {
+		old, err := t.src.vault.bytes(t.pair.off, t.pair.n)
+		if err != nil {
+			return nil, err
+		}
+		m.Copies = match.NewIndex(old).Find(target, match.Options{Short: t.src.level != LevelFast})
+		for i := range m.Copies {
+			m.Copies[i].Old += t.pair.off
+		}
+		m.OldLoads, m.NewLoads = diff.Loads(old), diff.Loads(target)
+		for i := range m.OldLoads {
+			m.OldLoads[i].Off += t.pair.off
+		}
+		return m, nil
 	}
-	method := methods[0]
-	if len(methods) > 1 {
-		lo := len(b) / 2 &^ 3
-		cut := b[lo:min(lo+sampleDiff, len(b))]
-		least := len(k.encode(cut, methods[0], k.fast))
-		for _, m := range methods[1:] {
-			if n := len(k.encode(cut, m, k.fast)); n < least-least/64 {
-				least, method = n, m
-			}
+	for _, s := range t.todo {
+		found, err := t.search(target, s)
+		if err != nil {
+			return nil, err
+		}
+		m.Copies = append(m.Copies, found...)
+	}
+	sort.Slice(m.Copies, func(i, j int) bool { return m.Copies[i].New < m.Copies[j].New })
+	m.Copies = tidy(m.Copies)
+	return m, nil
+}
+
+// search finds the copies of one stretch.
+func (t *task) search(target []byte, s stretch) ([]match.Copy, error) {
+	v := t.src.vault
+	if v.size() == 0 {
+		return nil, nil
+	}
+	near := s.old
+	if near < 0 { // the same place, in proportion
+		near = int64(float64(t.off+s.at) / float64(t.src.plain.Size()) * float64(v.size()))
+	}
+	found, err := v.find(target[s.at:s.at+s.n], near, max(s.old, 0), match.Options{})
+	for i := range found {
+		found[i].New += s.at
+	}
+	return found, err
+}
+
+// tidy joins copies that continue each other and keeps the map within the format's limit.
+func tidy(in []match.Copy) []match.Copy {
+	out := in[:0]
+	for _, c := range in {
+		if k := len(out) - 1; k >= 0 && out[k].New+out[k].Len == c.New && out[k].Old+out[k].Len == c.Old {
+			out[k].Len += c.Len
+			continue
+		}
+		out = append(out, c)
+	}
+	if len(out) <= match.MaxCopies {
+		return out
+	}
+	kept := out[:0]
+	for _, c := range out { // what short copies make becomes extra bytes
+		if c.Len >= 64 && len(kept) < match.MaxCopies {
+			kept = append(kept, c)
 		}
 	}
-	s.method, s.enc = method, k.encode(b, method, enc)
-	if method != methodZstd {
-		k.used["planes"] = true
-	}
-	if len(s.enc) >= len(b) {
-		s.method, s.enc = methodStored, b
-	}
-	return s
+	return kept
 }
 
-func (k *packer) encode(b []byte, method uint8, enc *zstd.Encoder) []byte {
-	if method == methodZstd {
-		return enc.EncodeAll(b, nil)
+// tryBsdiff replaces the records of a small target by a bsdiff patch if that is smaller and our own code applies it.
+func (t *task) tryBsdiff(recs []record, target []byte) ([]record, error) {
+	v := t.src.vault
+	if t.src.level == LevelFast || v.size() == 0 || v.size()+t.n > bsdiffLimit {
+		return recs, nil
 	}
-	w := 2*int(method-methodPlanes2) + 2
-	p := make([]byte, len(b))
-	splitPlanes(p, b, w)
-	return frames(p, w, enc)
-}
-
-// frames compresses b in w frames of about the same size, so that planes do not share a table of symbols.
-func frames(b []byte, w int, enc *zstd.Encoder) []byte {
-	var out []byte
-	for step := len(b) / w; w > 1; w-- {
-		out = enc.EncodeAll(b[:step], out)
-		b = b[step:]
+	old, err := v.bytes(0, v.size())
+	if err != nil {
+		return nil, err
 	}
-	return enc.EncodeAll(b, out)
-}
-
-// pieces writes a stream of w planes.
-func (k *packer) pieces(b []byte, w int, enc *zstd.Encoder) stream {
-	s := stream{method: methodZstd, raw: uint32(len(b)), enc: frames(b, w, enc)}
-	if len(s.enc) >= len(b) {
-		s.method, s.enc = methodStored, b
+	patch, err := bsdiff.Bytes(old, target)
+	if err != nil {
+		return nil, fmt.Errorf("bsdiff: %w", err)
 	}
-	return s
+	size := 0
+	for _, r := range recs {
+		size += len(r.body) + recordHead + recordTail
+	}
+	got := make([]byte, len(target))
+	if len(patch)+recordHead+recordTail >= size || applyBsdiff(got, patch, v, 0, v.size()) != nil || string(got) != string(target) {
+		return recs, nil
+	}
+	return []record{{kind: recBsdiff, plain: t.n, span: v.size(), body: patch}}, nil
 }

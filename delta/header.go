@@ -6,45 +6,58 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+
+	"github.com/wordcab/wcbundle/delta/diff"
+	"github.com/wordcab/wcbundle/delta/match"
+	"github.com/wordcab/wcbundle/delta/recipe"
+	"github.com/wordcab/wcbundle/delta/tensor"
 )
 
 const (
-	magic      = "WCDELTA1"
-	maxHeader  = 64 << 10
-	maxBases   = 1024
-	maxRecord  = 24 << 20 // a segment record
-	maxStreams = 24 << 20 // a segment's decoded streams
+	magic     = "WCDELTA2"
+	maxHeader = 64 << 10
+	maxBases  = 1024
 )
 
-// Layouts of what follows the header.
+// Limits of the format.
 const (
-	layoutSegments = 0 // segment records, each compressed by itself
-	layoutFrame    = 1 // one zstd frame around the segments' plain bytes and recipes
+	maxPlain  = diff.MaxSegment   // plain bytes of a segment
+	maxRecord = maxPlain + 64<<10 // delta bytes of a record
 )
 
-// deflateRatio is more than deflate can ever gain.
-const deflateRatio = 1100
+// Decoders that a delta's records need, see Header.uses.
+const (
+	usesDiff   = 1
+	usesTensor = 2
+	usesZstd   = 4
+	usesAll    = usesDiff | usesTensor | usesZstd
+)
 
-// frameWindow is the window of the one frame of layoutFrame.
-const frameWindow = 32 << 20
+// deflateRatio is more than deflate can ever gain, zstdRatio more than a sane zstd layer does.
+const (
+	deflateRatio = 1100
+	zstdRatio    = 1 << 17
+)
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // marshal writes the header. Its inverse is unmarshal.
 func (h *Header) marshal() []byte {
-	b := []byte{h.layout, h.model, byte(len(h.Codec))}
+	b := binary.LittleEndian.AppendUint16([]byte{h.uses, byte(h.form)}, uint16(h.model))
+	b = append(b, byte(len(h.Codec)))
 	b = append(b, h.Codec...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.TargetSize))
 	b = append(b, h.TargetSHA256[:]...)
-	b = binary.LittleEndian.AppendUint64(b, uint64(h.plainSize))
-	for _, v := range []uint32{h.segments, h.maxPlain, h.maxRecord, h.maxStreams} {
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.PlainSize))
+	for _, v := range []uint32{h.maxPlain, h.maxRecord, h.maxPart, h.maxCopies} {
 		b = binary.LittleEndian.AppendUint32(b, v)
 	}
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(h.Bases)))
 	for i, base := range h.Bases {
 		b = binary.LittleEndian.AppendUint64(b, uint64(base.Size))
 		b = append(b, base.SHA256[:]...)
-		b = binary.LittleEndian.AppendUint64(b, uint64(h.gunzip[i])) // all ones: used as it is
+		b = append(b, byte(h.forms[i]))
+		b = binary.LittleEndian.AppendUint64(b, uint64(h.plain[i]))
 	}
 	out := binary.LittleEndian.AppendUint32([]byte(magic), uint32(len(b)))
 	out = append(out, b...)
@@ -110,12 +123,12 @@ func (f *fields) i64() int64  { return int64(binary.LittleEndian.Uint64(f.take(8
 
 func (h *Header) unmarshal(b []byte) error {
 	f := &fields{b: b}
-	h.layout, h.model = f.u8(), f.u8()
+	h.uses, h.form, h.model = f.u8(), recipe.Form(f.u8()), recipe.Model(f.u16())
 	h.Codec = string(f.take(int(f.u8())))
 	h.TargetSize = f.i64()
 	copy(h.TargetSHA256[:], f.take(32))
-	h.plainSize = f.i64()
-	h.segments, h.maxPlain, h.maxRecord, h.maxStreams = f.u32(), f.u32(), f.u32(), f.u32()
+	h.PlainSize = f.i64()
+	h.maxPlain, h.maxRecord, h.maxPart, h.maxCopies = f.u32(), f.u32(), f.u32(), f.u32()
 	n := int(f.u16())
 	if n > maxBases {
 		return errors.New("too many bases")
@@ -125,7 +138,8 @@ func (h *Header) unmarshal(b []byte) error {
 		id.Size = f.i64()
 		copy(id.SHA256[:], f.take(32))
 		h.Bases = append(h.Bases, id)
-		h.gunzip = append(h.gunzip, f.i64())
+		h.forms = append(h.forms, recipe.Form(f.u8()))
+		h.plain = append(h.plain, f.i64())
 	}
 	if f.short || len(f.b) != 0 {
 		return errors.New("header of the wrong length")
@@ -140,45 +154,71 @@ func (h *Header) check() error {
 			return errors.New("codec is not plain text")
 		}
 	}
-	switch {
-	case h.layout > layoutFrame:
-		return errors.New("unknown layout")
-	case h.model != 0 && modelByID(h.model) == nil:
-		return errors.New("unknown recipe model")
-	case h.TargetSize < 0 || h.plainSize < 0 || (h.model == 0 && h.plainSize != h.TargetSize):
-		return errors.New("size out of range")
-	case h.plainSize/deflateRatio > h.TargetSize:
-		return errors.New("more plain bytes than deflate could hold")
-	case h.maxPlain > maxPart || h.maxRecord > maxRecord || h.maxStreams > maxStreams:
-		return errors.New("segments too large")
+	ratio := int64(zstdRatio)
+	if h.form == recipe.Gzip {
+		ratio = deflateRatio
 	}
+	switch {
+	case h.uses > usesAll:
+		return errors.New("needs a decoder this program does not have")
+	case h.form > recipe.Zstd || (h.form == recipe.None) != (h.model == 0):
+		return errors.New("form and recipe disagree")
+	case h.TargetSize < 0 || h.PlainSize < 0 || (h.model == 0 && h.PlainSize != h.TargetSize):
+		return errors.New("size out of range")
+	case h.PlainSize/ratio > h.TargetSize:
+		return errors.New("more plain bytes than the target could hold")
+	case h.maxPlain > maxPlain || h.maxRecord > maxRecord || h.maxPart > recipe.MaxRecipe || h.maxCopies > match.MaxCopies:
+		return errors.New("segments too large")
+	case h.model == 0 && h.maxPart != 0:
+		return errors.New("recipe without a model")
+	}
+	return h.checkBases()
+}
+
+func (h *Header) checkBases() error {
 	var total, scratch int64
 	for i, base := range h.Bases {
-		n := base.Size
-		if g := h.gunzip[i]; g != -1 {
-			n = g
-			scratch += max(g, 0)
-		}
-		if base.Size < 0 || n < 0 || n > math.MaxInt64/2-total {
+		if base.Size < 0 || h.plain[i] < 0 || h.forms[i] > recipe.Zstd || (h.forms[i] == recipe.None && h.plain[i] != base.Size) ||
+			h.plain[i] > math.MaxInt64/2-total {
 			return errors.New("base size out of range")
 		}
-		total += n
+		if h.forms[i] != recipe.None {
+			scratch += h.plain[i]
+		}
+		total += h.plain[i]
 	}
 	h.Scratch = scratch
-	h.Memory = h.memory()
+	h.Memory = h.memory(1)
 	return nil
 }
 
-// memory is the most that Apply holds at once: tables, caches and the copies of a segment; the segment, its record, its
-// streams and room to turn them; for a frame its window; for a recipe the window on the plain bytes, the parts that wait
-// and the tokens of a block.
-func (h *Header) memory() int64 {
-	m := int64(40<<20) + int64(h.maxPlain) + int64(h.maxRecord) + 2*int64(h.maxStreams)
-	if h.layout == layoutFrame {
-		m += 2*frameWindow + 16<<20
+// copyMemory is what one copy of a map costs a decoder, with its indexes.
+const copyMemory = 48
+
+// fixedMemory is the program itself, read-ahead and hashing.
+const fixedMemory = 24 << 20
+
+// memory is the most that Apply holds with so many workers: two maps, and for each segment under way its plain bytes and
+// its record; for each worker a base segment, a page cache and its decoders; for a recipe the writer's state and parts.
+func (h *Header) memory(workers int) int64 {
+	m := int64(fixedMemory) + 2*copyMemory*int64(h.maxCopies)
+	m += int64(inFlight(workers)) * (int64(h.maxPlain) + int64(h.maxRecord))
+	each := int64(h.maxPlain) + cachedPages*pageSize
+	if h.uses&usesDiff != 0 {
+		each += diff.DecodeMemory
 	}
+	if h.uses&usesTensor != 0 {
+		each += tensor.CoderMemory
+	}
+	if h.uses&usesZstd != 0 {
+		each += int64(h.maxPlain) + 1<<20
+	}
+	m += int64(workers) * each
 	if h.model != 0 {
-		m += 2*int64(h.maxPlain) + 2*int64(h.maxStreams) + 4*maxBlockTokens + lookahead + 2*history
+		m += h.model.Memory() + 3*int64(h.maxPart)
 	}
 	return m
 }
+
+// inFlight is how many segments may be between the reader and the writer.
+func inFlight(workers int) int { return workers + 2 }

@@ -1,28 +1,26 @@
 package delta
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"strings"
 
-	"github.com/gabstv/go-bsdiff/pkg/bsdiff"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/wordcab/wcbundle/delta/recipe"
 )
 
 // Make writes a delta that turns bases into target to w, and returns its header. It decides by itself how: what it tries
 // and what it keeps is in the package comment. Before a byte goes to w it has applied the delta and compared.
 //
-// It reads bases and target several times, and needs about 1.5 bytes of memory per plain base byte and 256 MiB.
+// It reads bases and target several times. Its memory is about 1.5 bytes per unwrapped base byte, for as many of them as
+// MakeOptions.Window, and 256 MiB.
 func Make(ctx context.Context, w io.Writer, bases []Base, target Base, opt MakeOptions) (Header, error) {
-	if opt.Level == 0 {
-		opt.Level = int(zstd.SpeedBestCompression)
-	}
-	if opt.Level < 0 || opt.Level > int(zstd.SpeedBestCompression) || len(bases) > maxBases {
+	if len(bases) > maxBases || opt.Level > LevelMax || opt.Parallel < 0 || opt.Window < 0 || opt.Window > DefaultWindow {
 		return Header{}, errors.New("making a delta: options out of range")
 	}
 	m := &maker{opt: opt, bases: bases, target: target, tmp: scratch{dir: opt.ScratchDir}}
@@ -37,8 +35,7 @@ func Make(ctx context.Context, w io.Writer, bases []Base, target Base, opt MakeO
 	if _, err := copyContext(ctx, w, d.reader()); err != nil {
 		return Header{}, fmt.Errorf("writing a delta: %w", err)
 	}
-	h := d.h
-	return h, h.check()
+	return d.h, nil
 }
 
 // maker is one run of Make.
@@ -58,8 +55,10 @@ type draft struct {
 	size int64 // of the body
 }
 
+func (d *draft) body() io.Reader { return io.NewSectionReader(d.file, 0, d.size) }
+
 func (d *draft) reader() io.Reader {
-	return io.MultiReader(strings.NewReader(string(d.h.marshal())), io.NewSectionReader(d.file, 0, d.size))
+	return io.MultiReader(bytes.NewReader(d.h.marshal()), d.body())
 }
 
 func (m *maker) hash(ctx context.Context) (err error) {
@@ -76,53 +75,36 @@ func (m *maker) hash(ctx context.Context) (err error) {
 	return nil
 }
 
-// best makes the smallest draft that proves itself.
+// best makes the delta of the plain bytes if there is a recipe that pays, else that of the target as it is.
 func (m *maker) best(ctx context.Context) (*draft, error) {
-	var best *draft
-	gz := isGzip(m.target, m.target.Size())
-	if gz {
+	form := recipe.Detect(m.target)
+	if form != recipe.None {
 		d, err := m.withRecipe(ctx)
-		if err == nil {
-			err = m.prove(ctx, d)
+		if err == nil && d.size < m.target.Size()*19/20 {
+			return d, nil
 		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err == nil {
-			best = d
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, errNoRecipe)) {
+			return nil, err
 		}
 	}
-	if best != nil && best.size < m.target.Size()*17/20 {
-		return best, nil
-	}
-	d, err := m.asItIs(ctx, !gz)
-	if err != nil {
-		return nil, err
-	}
-	if best != nil && best.size <= d.size {
-		return best, nil
-	}
-	return d, m.prove(ctx, d)
+	return m.asItIs(ctx, form == recipe.None)
 }
 
-// prove applies a draft and compares what comes out with the target.
-func (m *maker) prove(ctx context.Context, d *draft) error {
-	_, err := Apply(ctx, io.Discard, d.reader(), m.bases, Limits{
-		MaxOutput: max(m.id.Size, 1), ScratchDir: m.opt.ScratchDir, MaxScratch: unlimited})
-	if err != nil {
-		return fmt.Errorf("delta does not prove itself: %w", err)
-	}
-	return nil
-}
+// errNoRecipe says that the target's plain bytes cannot be turned into the target again.
+var errNoRecipe = errors.New("no recipe")
 
 // source is what a draft is made from.
 type source struct {
+	level  Level
 	plain  Base
+	form   recipe.Form
+	model  recipe.Model
 	parts  []part
 	recipe *os.File // where the parts' recipes are
-	model  *model
-	gunzip []int64
-	bases  []Base // as they are, or gunzipped
+	forms  []recipe.Form
+	bases  []Base // as they are, or unwrapped
+	vault  *vault
+	old    *joined
 }
 
 type part struct {
@@ -131,75 +113,52 @@ type part struct {
 	size int
 }
 
-// openBases gunzips the bases that are gzip files, if wanted; one that is damaged is used as it is.
-func (m *maker) openBases(ctx context.Context, s *source, gunzip bool) error {
+// openBases unwraps the bases that are compressed, if wanted; one that is damaged is used as it is.
+func (m *maker) openBases(ctx context.Context, s *source, unwrap bool) error {
 	for _, b := range m.bases {
-		s.bases, s.gunzip = append(s.bases, b), append(s.gunzip, -1)
-		if !gunzip || !isGzip(b, b.Size()) {
-			continue
+		form := recipe.None
+		if unwrap {
+			form = recipe.Detect(b)
 		}
-		f, err := m.tmp.gunzip(ctx, b, unlimited)
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if form != recipe.None {
+			f, err := m.tmp.unwrap(ctx, b, unlimited)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err == nil {
+				b = f
+			} else {
+				form = recipe.None
+			}
 		}
-		if err == nil {
-			s.bases[len(s.bases)-1], s.gunzip[len(s.gunzip)-1] = f, f.n
-		}
+		s.bases, s.forms = append(s.bases, b), append(s.forms, form)
 	}
 	return nil
 }
 
-// singlePart is the size up to which a target is one segment.
-const singlePart = bsdiffLimit
+// unlimited is for Make, which works on its user's own files.
+const unlimited = 1 << 50
 
-func (m *maker) asItIs(ctx context.Context, gunzip bool) (*draft, error) {
+func (m *maker) asItIs(ctx context.Context, unwrap bool) (*draft, error) {
 	s := &source{plain: m.target}
-	if err := m.openBases(ctx, s, gunzip); err != nil {
+	if err := m.openBases(ctx, s, unwrap); err != nil {
 		return nil, err
-	}
-	step := int64(minPart)
-	if m.target.Size() <= singlePart {
-		step = singlePart
-	}
-	for left := m.target.Size(); left > 0; {
-		n := min(left, step)
-		s.parts = append(s.parts, part{n: int(n)})
-		left -= n
 	}
 	return m.draft(ctx, s)
 }
 
-// withRecipe takes the target's gzip apart and makes a draft of its plain bytes.
+// withRecipe takes the target's compression apart and makes a draft of its plain bytes.
 func (m *maker) withRecipe(ctx context.Context) (*draft, error) {
-	gz := func() io.Reader { return io.NewSectionReader(m.target, 0, m.target.Size()) }
-	f, err := m.tmp.file()
+	f, err := m.tmp.unwrap(ctx, m.target, unlimited)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(errNoRecipe, err)
 	}
-	u := &unwrapper{w: f}
-	if err := walkGzip(ctx, gz(), u); err != nil {
-		return nil, err
-	}
-	if err := u.flush(); err != nil {
-		return nil, err
-	}
-	s := &source{plain: plainFile{f, u.total}}
-	plain := func() io.Reader { return io.NewSectionReader(f, 0, u.total) }
-	if s.model, err = pickModel(ctx, gz(), plain(), u.members); err != nil {
-		return nil, err
-	}
+	s := &source{plain: f, form: recipe.Detect(m.target)}
 	if s.recipe, err = m.tmp.file(); err != nil {
 		return nil, err
 	}
-	r := &recorder{m: s.model, w: readerWindow(plain()), members: u.members, minPart: minPart, emit: s.addPart}
-	if u.total <= singlePart {
-		r.minPart = singlePart
-	}
-	if err := walkGzip(ctx, gz(), r); err != nil {
-		return nil, err
-	}
-	if err := r.endPart(); err != nil {
-		return nil, err
+	if s.model, err = recipe.Record(ctx, m.target, f, f.n, s.addPart); err != nil {
+		return nil, errors.Join(errNoRecipe, err)
 	}
 	if err := m.openBases(ctx, s, true); err != nil {
 		return nil, err
@@ -217,176 +176,208 @@ func (s *source) addPart(n int, recipe []byte) error {
 	return err
 }
 
-// each calls do with the plain bytes and the recipe of each part.
-func (s *source) each(ctx context.Context, do func(plain, recipe []byte, begin int64) error) error {
-	begin := int64(0)
-	for _, p := range s.parts {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		plain, recipe := make([]byte, p.n), make([]byte, p.size)
-		if n, err := s.plain.ReadAt(plain, begin); n != p.n {
-			return fmt.Errorf("reading plain bytes: %w", err)
-		}
-		if p.size > 0 {
-			if n, err := s.recipe.ReadAt(recipe, p.off); n != p.size {
-				return fmt.Errorf("reading the recipe: %w", err)
-			}
-		}
-		if err := do(plain, recipe, begin); err != nil {
-			return err
-		}
-		begin += int64(p.n)
-	}
-	return nil
-}
-
-func (m *maker) header(s *source, layout uint8) Header {
-	h := Header{layout: layout, TargetSize: m.id.Size, TargetSHA256: m.id.SHA256, plainSize: s.plain.Size(),
-		segments: uint32(len(s.parts)), Bases: m.ids, gunzip: s.gunzip}
-	if s.model != nil {
-		h.model = s.model.id
-		h.Codec = "gzip(" + s.model.name + ")+"
-	}
-	return h
-}
-
-// draft writes the segments; where the bases gave little it tries one frame too and keeps the smaller.
+// draft plans the target, codes its units in parallel and writes their records in order; then it proves the delta.
 func (m *maker) draft(ctx context.Context, s *source) (*draft, error) {
-	old := join(s.bases)
-	image := make([]byte, old.size())
-	if err := old.read(image, 0); err != nil {
-		return nil, err
+	window := m.opt.Window
+	if window == 0 {
+		window = DefaultWindow
 	}
-	k, err := newPacker(image, zstd.EncoderLevel(m.opt.Level))
+	s.level = m.opt.Level
+	o, err := newOrigin(ctx, s.bases)
 	if err != nil {
 		return nil, err
 	}
-	d, err := m.segments(ctx, s, k, old)
+	s.old, s.vault = o.old, &vault{joined: o.old, window: window}
+	units, err := plan(ctx, o, s.plain, s.plain.Size())
 	if err != nil {
 		return nil, err
 	}
-	if k.same*2 > s.plain.Size() {
-		return d, nil
-	}
-	f, err := m.framed(ctx, s)
-	if err == nil && f.size < d.size {
-		return f, nil
-	}
-	return d, err
-}
-
-// segments makes a draft of layoutSegments.
-func (m *maker) segments(ctx context.Context, s *source, k *packer, old *joined) (*draft, error) {
 	f, err := m.tmp.file()
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{h: m.header(s, layoutSegments), file: f}
-	err = s.each(ctx, func(plain, recipe []byte, begin int64) error {
-		seg := k.segment(plain, recipe, begin, s.plain.Size())
-		if len(plain) > 0 && int64(len(plain)) == s.plain.Size() && len(k.old) > 0 && len(plain)+len(k.old) <= bsdiffLimit {
-			if err := k.tryBsdiff(&seg, plain, old); err != nil {
-				return err
-			}
-		}
-		return d.add(&seg)
-	})
-	for _, word := range []string{"match", "bsdiff", "planes"} {
-		if k.used[word] {
-			d.h.Codec += word + "+"
-		}
+	d := &drafter{src: s, draft: &draft{h: m.header(s), file: f}, used: map[string]bool{}, progress: m.opt.Progress}
+	if d.zstd, err = newZstdEncoder(zstd.SpeedBestCompression); err != nil {
+		return nil, err
 	}
-	d.h.Codec += "zstd"
-	return d, err
+	if err := d.units(ctx, units, max(m.opt.Parallel, 1)); err != nil {
+		return nil, err
+	}
+	if err := d.finish(units); err != nil {
+		return nil, err
+	}
+	return d.draft, m.prove(ctx, s, d.draft)
 }
 
-// tryBsdiff replaces the segment by a bsdiff patch if that is smaller and our own code applies it.
-func (k *packer) tryBsdiff(seg *segment, plain []byte, old *joined) error {
-	patch, err := bsdiff.Bytes(k.old, plain)
-	if err != nil {
-		return fmt.Errorf("bsdiff: %w", err)
+func (m *maker) header(s *source) Header {
+	h := Header{TargetSize: m.id.Size, TargetSHA256: m.id.SHA256, PlainSize: s.plain.Size(), Bases: m.ids, form: s.form, model: s.model, forms: s.forms}
+	for _, b := range s.bases {
+		h.plain = append(h.plain, b.Size())
 	}
-	recipe := seg.streams[strRecipe]
-	if len(patch) >= seg.size()-len(recipe.enc) {
-		return nil
+	return h
+}
+
+// prove applies a draft and compares what comes out with the target.
+func (m *maker) prove(ctx context.Context, s *source, d *draft) error {
+	if d.h.Memory > DefaultMemory {
+		return fmt.Errorf("applying the delta would need %d bytes of memory", d.h.Memory)
 	}
-	got := make([]byte, len(plain))
-	if applyBsdiff(got, patch, old) != nil || string(got) != string(plain) {
-		return nil
+	lim := Limits{Parallel: m.opt.Parallel}
+	if err := rebuild(ctx, &d.h, &countReader{r: d.body()}, io.Discard, s.bases, lim.workers(&d.h)); err != nil {
+		return fmt.Errorf("delta does not prove itself: %w", err)
 	}
-	*seg = segment{kind: segBsdiff, plain: seg.plain}
-	seg.streams[strExtra] = stream{raw: uint32(len(patch)), enc: patch}
-	seg.streams[strRecipe] = recipe
-	k.used["bsdiff"] = true
-	delete(k.used, "match")
-	delete(k.used, "planes")
 	return nil
 }
 
-// add appends a segment record to a draft and widens the header's maxima.
-func (d *draft) add(seg *segment) error {
-	rec := seg.marshal()
-	var raw uint32
-	for _, t := range seg.streams {
-		raw += t.raw
+// drafter writes records.
+type drafter struct {
+	*draft
+	src      *source
+	zstd     *zstd.Encoder
+	parts    int   // written
+	partsAt  int64 // plain bytes that those cover
+	plain    int64 // made by the records so far
+	used     map[string]bool
+	progress func(done, total int64)
+}
+
+// result is what a task makes.
+type result struct {
+	recs []record
+	err  error
+}
+
+// units codes the units, some at a time, and writes them in order.
+func (d *drafter) units(ctx context.Context, units []unit, workers int) error {
+	p, err := newPool(workers, d.src.level)
+	if err != nil {
+		return err
 	}
-	if len(rec) > maxRecord || raw > maxStreams || seg.plain > maxPart {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ahead := make(chan chan result, workers)
+	go func() {
+		defer close(ahead)
+		for i := range units {
+			c := make(chan result, 1)
+			select {
+			case ahead <- c:
+			case <-ctx.Done():
+				return
+			}
+			t := &task{unit: units[i], src: d.src, pool: p, ctx: ctx}
+			go func() {
+				recs, err := t.run()
+				c <- result{recs, err}
+			}()
+		}
+	}()
+	for c := range ahead {
+		r := <-c
+		if r.err != nil {
+			return r.err
+		}
+		if err := d.records(r.recs); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (d *drafter) records(recs []record) error {
+	for _, r := range recs {
+		if r.kind != recMap {
+			if err := d.partsUpTo(d.plain); err != nil {
+				return err
+			}
+			d.plain += r.plain
+		}
+		if err := d.add(&r); err != nil {
+			return err
+		}
+	}
+	if d.progress != nil {
+		d.progress(d.plain, d.src.plain.Size())
+	}
+	return nil
+}
+
+// partsUpTo writes the parts of the recipe that begin at or before a place.
+func (d *drafter) partsUpTo(plain int64) error {
+	for d.parts < len(d.src.parts) && d.partsAt <= plain {
+		p := d.src.parts[d.parts]
+		b := make([]byte, p.size)
+		if n, err := d.src.recipe.ReadAt(b, p.off); n != p.size {
+			return fmt.Errorf("reading the recipe: %w", err)
+		}
+		d.parts++
+		d.partsAt += int64(p.n)
+		d.h.maxPart = max(d.h.maxPart, uint32(p.size))
+		if err := d.add(&record{kind: recPart, plain: int64(p.n), raw: uint32(p.size), body: d.zstd.EncodeAll(b, nil)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var formNames = [...]string{recipe.Gzip: "gzip", recipe.Zstd: "zstd"}
+
+// words are what a delta's codec says of the records in it.
+var words = [...]string{recDiff: "copies", recTensor: "tensor", recZstd: "zstd", recRaw: "raw", recBsdiff: "bsdiff", recCopy: "same", recNames: ""}
+
+// add appends a record and widens the header's maxima.
+func (d *drafter) add(r *record) error {
+	b := r.marshal()
+	body := len(b) - recordHead - recordTail
+	if body > maxRecord || (r.kind != recMap && r.kind != recPart && r.kind != recCopy && r.plain > maxPlain) {
 		return errors.New("a segment is too large for the format")
 	}
-	d.h.maxPlain = max(d.h.maxPlain, seg.plain)
-	d.h.maxRecord = max(d.h.maxRecord, uint32(len(rec)))
-	d.h.maxStreams = max(d.h.maxStreams, raw)
-	b := binary.LittleEndian.AppendUint32(nil, uint32(len(rec)))
-	b = append(b, rec...)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(rec, castagnoli()))
+	d.h.maxRecord = max(d.h.maxRecord, uint32(body))
+	switch r.kind {
+	case recMap:
+		d.h.maxCopies = max(d.h.maxCopies, uint32(r.copies))
+	case recCopy:
+		d.h.maxPlain = max(d.h.maxPlain, uint32(min(r.plain, copyStep)))
+	case recPart, recNames:
+	default:
+		d.h.maxPlain = max(d.h.maxPlain, uint32(r.plain))
+	}
+	switch r.kind {
+	case recMap, recDiff:
+		d.h.uses |= usesDiff
+	case recTensor:
+		d.h.uses |= usesTensor
+	case recZstd:
+		d.h.uses |= usesZstd
+	}
+	if int(r.kind) < len(words) && words[r.kind] != "" {
+		d.used[words[r.kind]] = true
+	}
 	n, err := d.file.WriteAt(b, d.size)
 	d.size += int64(n)
 	return err
 }
 
-// framed makes a draft of layoutFrame.
-func (m *maker) framed(ctx context.Context, s *source) (*draft, error) {
-	f, err := m.tmp.file()
-	if err != nil {
-		return nil, err
-	}
-	d := &draft{h: m.header(s, layoutFrame), file: f}
-	d.h.Codec += "zstd"
-	out := &countWriter{w: f}
-	enc, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.EncoderLevel(m.opt.Level)), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(frameWindow))
-	if err != nil {
-		return nil, err
-	}
-	err = s.each(ctx, func(plain, recipe []byte, _ int64) error {
-		d.h.maxPlain = max(d.h.maxPlain, uint32(len(plain)))
-		d.h.maxStreams = max(d.h.maxStreams, uint32(len(recipe)))
-		if len(plain) > maxPart || len(recipe) > maxStreams {
-			return errors.New("a segment is too large for the format")
-		}
-		head := binary.LittleEndian.AppendUint32(nil, uint32(len(plain)))
-		head = binary.LittleEndian.AppendUint32(head, uint32(len(recipe)))
-		for _, p := range [][]byte{head, recipe, plain} {
-			if _, err := enc.Write(p); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if cerr := enc.Close(); err == nil {
-		err = cerr
-	}
-	d.size = out.n
-	return d, err
-}
+// copyStep is the least segment in which a copy record is applied.
+const copyStep = 4 << 20
 
-type countWriter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *countWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+// finish writes what is left of the recipe, and the names.
+func (d *drafter) finish(units []unit) error {
+	if err := d.partsUpTo(unlimited); err != nil {
+		return err
+	}
+	if err := d.add(namesOf(units, d.zstd)); err != nil {
+		return err
+	}
+	var codec []string
+	if d.src.model != 0 {
+		codec = append(codec, formNames[d.src.form]+"("+d.src.model.String()+")")
+	}
+	for _, w := range words {
+		if d.used[w] {
+			codec = append(codec, w)
+		}
+	}
+	d.h.Codec = strings.Join(codec, "+")
+	return d.h.check()
 }

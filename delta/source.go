@@ -1,28 +1,21 @@
 package delta
 
 import (
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sort"
+
+	"github.com/wordcab/wcbundle/delta/recipe"
 )
 
-// joined is several bases as one run of bytes, in order. Small reads go through a small cache.
+// joined is several bases as one run of bytes, in order.
 type joined struct {
 	parts []Base
 	at    []int64 // where each part begins, and at the end the total
-	cache [64]struct {
-		page int64 // page number + 1
-		n    int
-		buf  []byte
-	}
 }
-
-const pageSize = 32 << 10
 
 func join(parts []Base) *joined {
 	j := &joined{parts: parts, at: []int64{0}}
@@ -34,44 +27,16 @@ func join(parts []Base) *joined {
 
 func (j *joined) size() int64 { return j.at[len(j.parts)] }
 
+// inside says whether n bytes from off on lie in the bases.
+func (j *joined) inside(off, n int64) bool {
+	return off >= 0 && n >= 0 && off <= j.size() && n <= j.size()-off
+}
+
 // read fills p from off on; all of it must lie inside.
 func (j *joined) read(p []byte, off int64) error {
-	if off < 0 || off > j.size() || int64(len(p)) > j.size()-off {
+	if !j.inside(off, int64(len(p))) {
 		return corrupt("copy from outside the bases")
 	}
-	for len(p) > 0 {
-		if len(p) >= pageSize {
-			return j.direct(p, off)
-		}
-		c, err := j.load(off / pageSize)
-		if err != nil {
-			return err
-		}
-		n := copy(p, c[off%pageSize:])
-		p, off = p[n:], off+int64(n)
-	}
-	return nil
-}
-
-// load returns the page with that number.
-func (j *joined) load(page int64) ([]byte, error) {
-	c := &j.cache[page%int64(len(j.cache))]
-	if c.page == page+1 {
-		return c.buf[:c.n], nil
-	}
-	if c.buf == nil {
-		c.buf = make([]byte, pageSize)
-	}
-	c.page = 0
-	c.n = int(min(pageSize, j.size()-page*pageSize))
-	if err := j.direct(c.buf[:c.n], page*pageSize); err != nil {
-		return nil, err
-	}
-	c.page = page + 1
-	return c.buf[:c.n], nil
-}
-
-func (j *joined) direct(p []byte, off int64) error {
 	for i := sort.Search(len(j.parts), func(i int) bool { return j.at[i+1] > off }); len(p) > 0; i++ {
 		n := min(int64(len(p)), j.at[i+1]-off)
 		if n == 0 {
@@ -83,6 +48,68 @@ func (j *joined) direct(p []byte, off int64) error {
 		p, off = p[n:], off+n
 	}
 	return nil
+}
+
+// ReadAt makes joined an io.ReaderAt.
+func (j *joined) ReadAt(p []byte, off int64) (int, error) {
+	n := min(int64(len(p)), max(j.size()-off, 0))
+	if err := j.read(p[:n], off); err != nil {
+		return 0, err
+	}
+	if n < int64(len(p)) {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}
+
+const (
+	pageSize    = 32 << 10
+	cachedPages = 64
+)
+
+// cachedReader reads joined bases through a small cache, because maps jump about. One goroutine may use it.
+type cachedReader struct {
+	*joined
+	pages [cachedPages]struct {
+		number int64 // + 1
+		n      int
+		buf    []byte
+	}
+}
+
+func (c *cachedReader) read(p []byte, off int64) error {
+	if !c.inside(off, int64(len(p))) {
+		return corrupt("copy from outside the bases")
+	}
+	for len(p) > 0 {
+		if len(p) >= pageSize {
+			return c.joined.read(p, off)
+		}
+		b, err := c.page(off / pageSize)
+		if err != nil {
+			return err
+		}
+		n := copy(p, b[off%pageSize:])
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+func (c *cachedReader) page(number int64) ([]byte, error) {
+	g := &c.pages[number%cachedPages]
+	if g.number == number+1 {
+		return g.buf[:g.n], nil
+	}
+	if g.buf == nil {
+		g.buf = make([]byte, pageSize)
+	}
+	g.number = 0
+	g.n = int(min(pageSize, c.size()-number*pageSize))
+	if err := c.joined.read(g.buf[:g.n], number*pageSize); err != nil {
+		return nil, err
+	}
+	g.number = number + 1
+	return g.buf[:g.n], nil
 }
 
 // digest hashes a base.
@@ -157,25 +184,12 @@ type plainFile struct {
 
 func (p plainFile) Size() int64 { return p.n }
 
-// errTooLong says that a gzip file holds more than was declared.
-var errTooLong = errors.New("more plain bytes than declared")
-
-// gunzip writes the plain bytes of a gzip base to scratch, at most limit of them.
-func (s *scratch) gunzip(ctx context.Context, b Base, limit int64) (plainFile, error) {
-	zr, err := gzip.NewReader(io.NewSectionReader(b, 0, b.Size()))
-	if err != nil {
-		return plainFile{}, err
-	}
+// unwrap writes the plain bytes of a gzip or zstd file to scratch, at most limit of them.
+func (s *scratch) unwrap(ctx context.Context, b Base, limit int64) (plainFile, error) {
 	f, err := s.file()
 	if err != nil {
 		return plainFile{}, err
 	}
-	n, err := copyContext(ctx, f, io.LimitReader(zr, limit))
-	if err != nil {
-		return plainFile{}, err
-	}
-	if k, _ := zr.Read(make([]byte, 1)); k != 0 {
-		return plainFile{}, errTooLong
-	}
-	return plainFile{f, n}, nil
+	n, err := recipe.Unwrap(ctx, f, b, limit)
+	return plainFile{f, n}, err
 }

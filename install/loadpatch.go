@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -217,6 +218,7 @@ func (p *rebuilder) rebuild(ctx context.Context, line bundle.PatchLine) (io.Read
 		defer in.Close()
 		_, err := delta.Apply(ctx, w, in, bases, delta.Limits{
 			MaxOutput: line.Target.Size, ScratchDir: p.l.opt.Scratch, MaxScratch: p.v.Patch().Peak.Scratch,
+			Parallel: runtime.GOMAXPROCS(0), // as far as delta.DefaultMemory goes
 		})
 		if err != nil {
 			err = fmt.Errorf("rebuilding %s: %w", line.Target.Digest, err)

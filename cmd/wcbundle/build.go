@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/delta"
 	"github.com/wordcab/wcbundle/install"
 )
 
@@ -53,7 +54,7 @@ func buildCommands() []*cli.Command {
 			Flags: []cli.Flag{
 				&cli.StringSliceFlag{Name: "from", Usage: "a bundle that sites may have; may be repeated", Required: true},
 				&cli.StringFlag{Name: "to", Usage: "the signed bundle that they shall have", Required: true},
-				outFlag("the patch to write; default NAME-BASE-to-TARGET-ARCH.wcp"), scratchFlag, outputFlag,
+				outFlag("the patch to write; default NAME-BASE-to-TARGET-ARCH.wcp"), levelFlag, scratchFlag, outputFlag,
 			},
 			Action: patch,
 		},
@@ -192,8 +193,12 @@ func patch(c *cli.Context) (err error) {
 		return err
 	}
 	defer clean()
+	level, err := delta.ParseLevel(c.String("level"))
+	if err != nil {
+		return usageError{err.Error()}
+	}
 	sum := patchSummary{}
-	l, p, err := bundle.Diff(c.Context, target, bases, bundle.PatchOptions{Scratch: scratch, Parallel: runtime.GOMAXPROCS(0), Progress: func(line bundle.PatchLine, n int64) {
+	l, p, err := bundle.Diff(c.Context, target, bases, bundle.PatchOptions{Scratch: scratch, Level: level, Parallel: runtime.GOMAXPROCS(0), Progress: func(line bundle.PatchLine, n int64) {
 		sum.count(line, n)
 		if line.How == bundle.HowDelta {
 			fmt.Fprintf(c.App.ErrWriter, "delta %s: %s -> %s (%s)\n", line.Target.Digest.Encoded()[:12], size(line.Target.Size), size(n), line.Codec)

@@ -69,6 +69,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		},
 	}
 	app.Commands = append(app.Commands, buildCommands()...)
+	app.Commands = append(app.Commands, deltaCommands()...)
 	app.Commands = append(app.Commands, keyCommands()...)
 	app.Commands = append(app.Commands, siteCommands()...)
 	app.Commands = append(app.Commands, rolloutCommands()...)

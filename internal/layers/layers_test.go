@@ -18,7 +18,7 @@ const module = "github.com/wordcab/wcbundle/"
 // rooms says which of our packages a room may import, as prefixes. Tests may import more.
 var rooms = map[string][]string{
 	"internal/strict": {},
-	"delta":           {},
+	"delta":           {"delta"},
 	"sign":            {"internal/strict"},
 	"bundle":          {"internal/strict", "delta", "sign"},
 	"registry":        {"bundle"},

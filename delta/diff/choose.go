@@ -1,0 +1,103 @@
+package diff
+
+import "encoding/binary"
+
+// choose finds the rule of each page that foretells the target best, and foretells by it.
+func (p *predictor) choose(target []byte) []rule {
+	out := make([]rule, (len(target)+page-1)/page)
+	if len(p.s.spans) == 0 {
+		return out
+	}
+	last, first := rule{}, 0
+	for k := range out {
+		lo, hi := k*page, min(k*page+page, len(target))
+		for first < len(p.runs) && p.runs[first].hi <= lo {
+			first++
+		}
+		end := first
+		for end < len(p.runs) && p.runs[end].lo < hi {
+			end++
+		}
+		runs := p.runs[first:end]
+		last = p.best(target, runs, lo, hi, last)
+		p.all(runs, lo, hi, last)
+		out[k] = last
+	}
+	return out
+}
+
+func (p *predictor) all(runs []run, lo, hi int, u rule) {
+	for i := range runs {
+		p.apply(&runs[i], lo, hi, u)
+	}
+}
+
+// misses counts the copied bytes of a page that are foretold wrongly by a rule.
+func (p *predictor) misses(target []byte, runs []run, lo, hi int, u rule) int {
+	n := 0
+	p.all(runs, lo, hi, u)
+	for _, r := range runs {
+		a, b := max(lo, r.lo), min(hi, r.hi)
+		for a < b {
+			a += equal(target[a:b], p.out[a:b])
+			if a < b {
+				n++
+				a++
+			}
+		}
+	}
+	return n
+}
+
+// best returns the rule with the fewest misses; the one of the page before, if it is as good.
+func (p *predictor) best(target []byte, runs []run, lo, hi int, last rule) rule {
+	best, least := last, p.misses(target, runs, lo, hi, last)
+	try := func(u rule) {
+		if least == 0 || u == last {
+			return
+		}
+		if n := p.misses(target, runs, lo, hi, u); n < least {
+			best, least = u, n
+		}
+	}
+	try(rule{})
+	try(rule{kind: ruleCode})
+	if best.kind != ruleCode || least > page/32 {
+		try(rule{kind: ruleWords})
+		try(p.bestFields(target, runs, lo, hi))
+	}
+	return best
+}
+
+// bestFields returns what foretells most of the changed fields at even and at odd places.
+func (p *predictor) bestFields(target []byte, runs []run, lo, hi int) rule {
+	var hits [2][fieldLoads + MaxLoads]int
+	kinds := fieldLoads + len(p.m.OldLoads)
+	for j := range runs {
+		r := &runs[j]
+		a, b := max(lo, r.lo), min(hi, r.hi)
+		a += int(-(p.at + int64(a)) & 3)
+		for i := a; i+4 <= b; i += 4 {
+			odd := (p.at + int64(i)) >> 2 & 1
+			want := binary.LittleEndian.Uint32(target[i:])
+			if want == binary.LittleEndian.Uint32(p.base[i:]) {
+				continue
+			}
+			for what := uint8(1); int(what) < kinds; what++ {
+				if v, ok := p.field(r, i, what); ok && v == want {
+					hits[odd][what]++
+				}
+			}
+		}
+	}
+	u := rule{kind: ruleFields}
+	for what := range uint8(kinds) {
+		if hits[0][what] > hits[0][u.even] {
+			u.even = what
+		}
+		if hits[1][what] > hits[1][u.odd] {
+			u.odd = what
+		}
+	}
+	return u
+}
