@@ -257,8 +257,8 @@ func covered(copies []match.Copy, at, n int64) int64 {
 func (t *task) findMap(target []byte) (*diff.Map, error) {
 	m := &diff.Map{Copies: t.given}
 	if t.kind == unitExec {
-		old, err := t.src.vault.bytes(t.pair.off, t.pair.n)
-		if err != nil {
+		old := make([]byte, t.pair.n)
+		if err := t.src.old.read(old, t.pair.off); err != nil {
 			return nil, err
 		}
 		m.Copies = match.NewIndex(old).Find(target, match.Options{Short: t.src.level != LevelFast})
@@ -271,19 +271,77 @@ func (t *task) findMap(target []byte) (*diff.Map, error) {
 		}
 		return m, nil
 	}
+	var rest []stretch // not found where they were expected
+	left := int64(0)
 	for _, s := range t.todo {
-		found, err := t.search(target, s)
+		found, err := t.nearby(target, s)
 		if err != nil {
 			return nil, err
 		}
+		if covered(found, s.at, s.n)*2 < s.n {
+			rest, left = append(rest, s), left+s.n
+			continue
+		}
 		m.Copies = append(m.Copies, found...)
+		for _, g := range gaps(found, s) {
+			rest, left = append(rest, g), left+g.n
+		}
+	}
+	if left > t.src.vault.size()/fewBytes {
+		for _, s := range rest {
+			found, err := t.search(target, s)
+			if err != nil {
+				return nil, err
+			}
+			m.Copies = append(m.Copies, found...)
+		}
 	}
 	sort.Slice(m.Copies, func(i, j int) bool { return m.Copies[i].New < m.Copies[j].New })
 	m.Copies = tidy(m.Copies)
 	return m, nil
 }
 
-// search finds the copies of one stretch.
+// fewBytes: less than this part of the bases is not worth holding and indexing all of them for.
+const fewBytes = 4096
+
+// leastGap is the least run of bytes without a copy that is searched again in all bases.
+const leastGap = 2 << 10
+
+// gaps lists the parts of s that no copy makes.
+func gaps(copies []match.Copy, s stretch) []stretch {
+	var out []stretch
+	at := s.at
+	gap := func(to int64) {
+		if to-at >= leastGap {
+			out = append(out, stretch{at: at, n: to - at, old: -1})
+		}
+	}
+	for _, c := range copies {
+		gap(c.New)
+		at = c.New + c.Len
+	}
+	gap(s.at + s.n)
+	return out
+}
+
+// nearby finds the copies of one stretch in the part of the bases that it was paired with.
+func (t *task) nearby(target []byte, s stretch) ([]match.Copy, error) {
+	if s.m == 0 {
+		return nil, nil
+	}
+	old := make([]byte, s.m)
+	if err := t.src.old.read(old, s.from); err != nil {
+		return nil, err
+	}
+	found := match.NewIndex(old).Find(target[s.at:s.at+s.n], match.Options{Hint: s.old - s.from})
+	for i := range found {
+		found[i].New += s.at
+		found[i].Old += s.from
+	}
+	return found, nil
+}
+
+// search finds the copies of one stretch in all bases, or the window around the place where they are expected.
 func (t *task) search(target []byte, s stretch) ([]match.Copy, error) {
 	v := t.src.vault
 	if v.size() == 0 {

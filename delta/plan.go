@@ -35,17 +35,19 @@ const (
 	unitMixed
 )
 
-// A stretch of a unit without a known copy.
+// A stretch of a unit without a known copy. from is the part of the bases that it most likely comes from, which may be
+// empty; old is the place to look at first, or negative.
 type stretch struct {
-	at, n int64
-	old   int64 // place in the bases to look at first, or negative
+	at, n   int64
+	old     int64
+	from, m int64
 }
 
 const (
 	copyUnit   = 1 << 20  // an unchanged piece this large is a unit
 	execUnit   = 64 << 10 // so is a changed executable of this size
 	tensorUnit = 4 << 10  // and a changed tensor
-	mixedUnit  = 64 << 20 // most bytes of a run of pieces
+	mixedUnit  = 32 << 20 // most bytes of a run of pieces
 	execMost   = 1 << 30  // larger executables are searched like other bytes
 )
 
@@ -246,6 +248,21 @@ func (p *planner) same(t piece, old int64) {
 	p.mixed.n += t.n
 }
 
+// beside is how far from its proportional place a part of a large file is looked for first.
+const beside = 16 << 20
+
+// near names the part of the pair that s is searched in first.
+func near(pair *piece, s stretch) stretch {
+	if pair == nil || s.old < 0 {
+		return s
+	}
+	lo, hi := max(pair.off, s.old-beside), min(pair.off+pair.n, s.old+s.n+beside)
+	if lo < hi {
+		s.from, s.m = lo, hi-lo
+	}
+	return s
+}
+
 // search adds a piece whose copies are not known. A tar header is taken for a changed copy of that of the same name.
 func (p *planner) search(t piece) {
 	pair := p.paired(t)
@@ -260,7 +277,7 @@ func (p *planner) search(t piece) {
 		n := min(t.n, pair.n)
 		p.mixed.given = append(p.mixed.given, match.Copy{New: p.mixed.n, Old: old, Len: n})
 		if n < t.n {
-			p.mixed.todo = append(p.mixed.todo, stretch{p.mixed.n + n, t.n - n, -1})
+			p.mixed.todo = append(p.mixed.todo, stretch{at: p.mixed.n + n, n: t.n - n, old: -1})
 		}
 		p.mixed.n += t.n
 		p.last = old + n
@@ -269,7 +286,7 @@ func (p *planner) search(t piece) {
 	for t.n > 0 {
 		p.room(t)
 		n := min(t.n, mixedUnit)
-		p.mixed.todo = append(p.mixed.todo, stretch{p.mixed.n, n, old})
+		p.mixed.todo = append(p.mixed.todo, near(pair, stretch{at: p.mixed.n, n: n, old: old}))
 		p.mixed.n += n
 		t.off, t.n = t.off+n, t.n-n
 		if old >= 0 {

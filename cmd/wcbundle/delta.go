@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,7 +131,11 @@ func writeWhole(path string, write func(w io.Writer) error) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
+// frugal trades a little time for memory: deltas hold large buffers for long, and garbage beside them would double the peak.
+func frugal() { debug.SetGCPercent(20) }
+
 func deltaMake(c *cli.Context) error {
+	frugal()
 	bases, done, err := openBases(append([]string{c.Args().Get(0)}, c.StringSlice("base")...))
 	if err != nil {
 		return err
@@ -199,6 +204,7 @@ func memoryOf(c *cli.Context) (int64, error) {
 }
 
 func deltaApply(c *cli.Context) error {
+	frugal()
 	bases, done, err := openBases(append([]string{c.Args().Get(0)}, c.StringSlice("base")...))
 	if err != nil {
 		return err
@@ -214,8 +220,10 @@ func deltaApply(c *cli.Context) error {
 		return err
 	}
 	return writeWhole(c.String("out"), func(w io.Writer) error {
-		_, err := delta.Apply(c.Context, w, bufio.NewReaderSize(in, 64<<10), bases, lim)
-		return err
+		if _, err := delta.Apply(c.Context, w, bufio.NewReaderSize(in, 64<<10), bases, lim); err != nil {
+			return fileDeltaError{err}
+		}
+		return nil
 	})
 }
 

@@ -127,6 +127,8 @@ func plainAnswer(err error) answer {
 		return answer{exitPreflight, "mend what blocks and run preflight again; nothing was changed"}
 	case errors.Is(err, install.ErrNoRecord):
 		return answer{exitNoRecord, "set the site up once: wcbundle trust accept --site NAME --registry HOST:PORT trust.json"}
+	case errors.As(err, new(fileDeltaError)):
+		return fileDeltaAnswer(err)
 	case errors.Is(err, delta.ErrBaseMismatch):
 		return answer{exitBase, "the registry's copy of the base is damaged: load the base release's full bundle again"}
 	case errors.As(err, new(*delta.CorruptError)):
@@ -145,6 +147,23 @@ func plainAnswer(err error) answer {
 		return answer{exitError, "it is not in the registry: load the release that has it"}
 	}
 	return answer{code: exitError}
+}
+
+// fileDeltaError is an error of wcbundle delta apply, whose user named the files.
+type fileDeltaError struct{ error }
+
+func (e fileDeltaError) Unwrap() error { return e.error }
+
+func fileDeltaAnswer(err error) answer {
+	switch {
+	case errors.Is(err, delta.ErrBaseMismatch):
+		return answer{exitBase, "name the files that the delta was made from, in the same order; wcbundle delta explain shows their digests"}
+	case errors.Is(err, delta.ErrTooLarge):
+		return answer{exitError, "allow more with --memory; wcbundle delta explain shows what it needs"}
+	case errors.As(err, new(*delta.CorruptError)):
+		return answer{exitDamaged, "copy the delta from its source again; nothing was written"}
+	}
+	return answer{exitError, "nothing was written"}
 }
 
 func untrustedAnswer(e *sign.UntrustedError) answer {

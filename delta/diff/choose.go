@@ -64,9 +64,30 @@ func (p *predictor) best(target []byte, runs []run, lo, hi int, last rule) rule 
 	try(rule{kind: ruleCode})
 	if best.kind != ruleCode || least > page/32 {
 		try(rule{kind: ruleWords})
-		try(p.bestFields(target, runs, lo, hi))
+		u := p.bestFields(target, runs, lo, hi)
+		try(u)
+		u.kind = ruleMixed
+		try(u)
+		try(rule{kind: ruleFrames})
+		if len(runs) > 0 && least > page/64 && p.loadOf(runs[0].addr) >= goNames {
+			p.funcRules(try, runs[0].addr)
+		}
 	}
 	return best
+}
+
+// funcRules tries what function records may be relative to: code is the first large load, function data the load that
+// follows or another.
+func (p *predictor) funcRules(try func(rule), addr int64) {
+	code := 0
+	for code+1 < len(p.m.OldLoads) && p.m.OldLoads[code].Len < 4*page {
+		code++
+	}
+	for data := range p.m.OldLoads {
+		if k := p.loadOf(addr); data == k+1 || data < k && p.m.OldLoads[data].Len > 4*page && data > code {
+			try(rule{ruleFuncs, uint8(fieldLoads + code), uint8(fieldLoads + data)})
+		}
+	}
 }
 
 // bestFields returns what foretells most of the changed fields at even and at odd places.

@@ -1,6 +1,9 @@
 package diff
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Loads returns where an executable's bytes are in memory: the sections of an ELF file (32 or 64 bits, little-endian), or
 // its segments if it names no sections, or the sections of a PE file. It returns nil for other bytes, and for files that
@@ -42,6 +45,12 @@ func (r *reader) at(off int64, n int) uint64 {
 	}
 }
 
+// name tells whether the name at off is s.
+func (r *reader) name(off int64, s string) bool {
+	n := int64(len(s)) + 1
+	return inside(off, n, int64(len(r.b))) && string(r.b[off:off+n]) == s+"\x00"
+}
+
 // An elfForm has the places of fields, which differ between 32 and 64 bits.
 type elfForm struct {
 	word                             int
@@ -64,6 +73,7 @@ const (
 	elfNoBits = 8
 	elfLoad   = 1
 	elfMaxHdr = 4096
+	asideAddr = 1 << 40 // plus its place is the address of a section that is not in memory
 )
 
 func elfSections(img []byte) []Load {
@@ -73,19 +83,44 @@ func elfSections(img []byte) []Load {
 		return nil
 	}
 	var out []Load
+	var module Load
+	names := int64(r.at(off+min(int64(r.at(f.shentsize+6-2, 2)), n-1)*size+f.soff, f.word))
 	for i := range n {
 		h := off + i*size
 		kind, flags := r.at(h+4, 4), r.at(h+f.sflags, f.word)
 		l := Load{int64(r.at(h+f.soff, f.word)), int64(r.at(h+f.saddr, f.word)), int64(r.at(h+f.ssize, f.word))}
-		if flags&elfAlloc == 0 || kind == 0 || kind == elfNoBits && flags&elfTLS != 0 {
+		if flags&elfAlloc == 0 && kind != 0 {
+			l.Addr = asideAddr + l.Off
+		}
+		if kind == 0 || kind == elfNoBits && flags&elfTLS != 0 {
 			continue
 		}
 		if kind == elfNoBits {
 			l.Off, l.Len = min(max(l.Off, 0), int64(len(img))), 0
 		}
 		out = keep(out, l, img)
+		if r.name(names+int64(r.at(h, 4)), ".go.module") {
+			module = l
+		}
 	}
-	return out
+	return splitAt(out, module, img)
+}
+
+// splitAt cuts loads where the words of a Go program's module data point: its tables begin there, and fields in them are
+// relative to their beginnings.
+func splitAt(loads []Load, module Load, img []byte) []Load {
+	r := reader{b: img}
+	for i := int64(0); i+8 <= min(module.Len, 1024); i += 8 {
+		a := int64(r.at(module.Off+i, 8))
+		for j, l := range loads {
+			if d := a - l.Addr; d > 0 && d < l.Len && len(loads) < MaxLoads {
+				loads[j].Len = d
+				loads = slices.Insert(loads, j+1, Load{l.Off + d, a, l.Len - d})
+				break
+			}
+		}
+	}
+	return loads
 }
 
 func elfSegments(img []byte) []Load {

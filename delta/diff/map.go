@@ -32,13 +32,13 @@ type Map struct {
 	OldLoads, NewLoads []Load       // addresses on both sides, at most MaxLoads each; empty if there are none
 
 	once   sync.Once
-	shifts *shifts
+	shifts [2]shifts
 }
 
 // addresses returns what becomes of old addresses.
-func (m *Map) addresses() *shifts {
+func (m *Map) addresses() *[2]shifts {
 	m.once.Do(func() { m.shifts = newShifts(m) })
-	return m.shifts
+	return &m.shifts
 }
 
 // Append appends the map's coded form to dst.
@@ -109,10 +109,10 @@ const maxAddr = 1 << 60
 
 // A mapCoder codes a map's numbers.
 type mapCoder struct {
-	c                   *coder
-	gap, size, old      *number
-	off, addr, length   *number
-	newEnd, shift       int64
+	c                 *coder
+	gap, size, old    *number
+	off, addr, length *number
+	newEnd, shift     int64
 }
 
 func newMapCoder(c *coder) *mapCoder {

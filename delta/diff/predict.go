@@ -14,7 +14,9 @@ const (
 	ruleCode   = 1 // x86: four bytes, relative to the next instruction
 	ruleWords  = 2 // eight bytes at places that are multiples of eight, absolute
 	ruleFields = 3 // four bytes at places that are multiples of four, relative to even and odd
-	rules      = 4
+	ruleMixed  = 4 // eight bytes as in ruleWords where they are an address, else as in ruleFields
+	ruleFrames = 5 // the records of .eh_frame
+	ruleFuncs  = 6 // the function records of a Go program; even: its code, odd: its function data
 )
 
 // What four-byte fields are relative to; from fieldLoads on, the start of a load of the old file.
@@ -40,7 +42,8 @@ type run struct {
 // A predictor foretells what copied bytes become.
 type predictor struct {
 	m    *Map
-	s    *shifts
+	s    *shifts // of memory
+	far  *shifts // of sections that are not in memory
 	at   int64
 	base []byte
 	out  []byte // what is foretold
@@ -48,7 +51,7 @@ type predictor struct {
 }
 
 func newPredictor(m *Map, base []byte, at int64) *predictor {
-	p := &predictor{m: m, s: m.addresses(), at: at, base: base, out: append([]byte(nil), base...)}
+	p := &predictor{m: m, s: &m.addresses()[0], far: &m.addresses()[1], at: at, base: base, out: append([]byte(nil), base...)}
 	for _, c := range m.Copies[m.first(at):] {
 		c = part(c, at, len(base))
 		if c.Len <= 0 {
@@ -90,8 +93,12 @@ func (p *predictor) apply(r *run, lo, hi int, u rule) {
 		p.code(r, lo, hi)
 	case u.kind == ruleWords:
 		p.words(lo, hi)
-	case u.kind == ruleFields:
+	case u.kind == ruleFields || u.kind == ruleMixed:
 		p.fields(r, lo, hi, u)
+	case u.kind == ruleFrames && r.known:
+		p.frames(r, lo, hi)
+	case u.kind == ruleFuncs && r.known:
+		p.funcs(r, lo, hi, u)
 	}
 }
 
@@ -134,6 +141,13 @@ func (p *predictor) fields(r *run, lo, hi int, u rule) {
 		what := u.even
 		if (p.at+int64(i))&4 != 0 {
 			what = u.odd
+		} else if u.kind == ruleMixed && i+8 <= hi {
+			v := binary.LittleEndian.Uint64(p.base[i:])
+			if d, ok := p.s.of(int64(v)); ok && v != 0 {
+				binary.LittleEndian.PutUint64(p.out[i:], v+uint64(d))
+				i += 4
+				continue
+			}
 		}
 		if w, ok := p.field(r, i, what); ok {
 			binary.LittleEndian.PutUint32(p.out[i:], w)
@@ -155,6 +169,11 @@ func (p *predictor) field(r *run, i int, what uint8) (uint32, bool) {
 		return v + uint32(d), ok
 	default:
 		origin = p.m.OldLoads[what-fieldLoads].Addr
+		if aside(origin) != 0 {
+			moved, _ = p.far.of(origin)
+			d, ok := p.far.of(origin + int64(int32(v)))
+			return v + uint32(d-moved), ok
+		}
 		moved, _ = p.s.of(origin)
 	}
 	d, ok := p.s.of(origin + int64(int32(v)))

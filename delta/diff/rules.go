@@ -32,7 +32,7 @@ func (k *ruleCoder) rule(u rule) rule {
 		return k.last
 	}
 	u.kind = uint8(k.what[0].code(k.c, uint64(u.kind)))
-	if u.kind == ruleFields {
+	if u.kind == ruleFields || u.kind == ruleMixed || u.kind == ruleFuncs {
 		u.even = uint8(k.what[1].code(k.c, uint64(u.even)))
 		u.odd = uint8(k.what[2].code(k.c, uint64(u.odd)))
 	} else {

@@ -3,6 +3,7 @@ package diff
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -55,6 +56,13 @@ func (e *Encoder) Segment(dst, target, base []byte, at int64, m *Map) []byte {
 	}
 	p := newPredictor(m, base, at)
 	rules := p.choose(target)
+	if e.level == Max {
+		dst = append(dst, codecMix)
+		dst = appendPart(dst, writeRules(rules))
+		x := newMixed(newWriter(dst), p, slices.Clone(target), rules)
+		x.run()
+		return x.c.finish()
+	}
 	dst = append(dst, codecZstd)
 	dst = appendPart(dst, writeRules(rules))
 	gaps, diffs, extra := split(target, p)
@@ -108,20 +116,41 @@ func (d *Decoder) Segment(dst, base []byte, at int64, m *Map, enc []byte) error 
 		return nil
 	case codecZstd:
 		return d.gaps(dst, newPredictor(m, base, at), enc[1:])
+	case codecMix:
+		return d.mixed(dst, newPredictor(m, base, at), enc[1:])
 	}
 	return corrupt("unknown codec")
 }
 
+// foretell reads the rules and follows them.
+func (p *predictor) foretell(enc *[]byte) ([]rule, error) {
+	b, err := takePart(enc)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := readRules(b, (len(p.base)+page-1)/page)
+	if err == nil {
+		p.follow(rules)
+	}
+	return rules, err
+}
+
+func (d *Decoder) mixed(dst []byte, p *predictor, enc []byte) error {
+	rules, err := p.foretell(&enc)
+	if err != nil {
+		return err
+	}
+	if x := newMixed(newReader(enc), p, dst, rules); !x.run() {
+		return corrupt("segment runs out")
+	}
+	return nil
+}
+
 func (d *Decoder) gaps(dst []byte, p *predictor, enc []byte) error {
-	b, err := takePart(&enc)
-	if err != nil {
+	if _, err := p.foretell(&enc); err != nil {
 		return err
 	}
-	rules, err := readRules(b, (len(dst)+page-1)/page)
-	if err != nil {
-		return err
-	}
-	p.follow(rules)
+	var err error
 	var streams [3][]byte
 	for i, limit := range []int{2*len(dst) + 16, len(dst), len(dst)} {
 		if streams[i], err = d.unpack(&enc, limit); err != nil {

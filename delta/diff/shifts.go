@@ -23,11 +23,11 @@ const slack = 64 << 20
 
 // newShifts derives the movement of addresses from the copies: what begins in a copy moves with it, what lies between
 // copies with the copy before. Copies that lie inside others are left out.
-func newShifts(m *Map) *shifts {
-	s := &shifts{}
+func newShifts(m *Map) [2]shifts {
+	var out [2]shifts
 	old, zero := m.OldLoads, []Load(nil)
 	if len(old) == 0 || len(m.NewLoads) == 0 {
-		return s
+		return out
 	}
 	for _, l := range m.NewLoads {
 		if l.Len == 0 {
@@ -36,21 +36,33 @@ func newShifts(m *Map) *shifts {
 	}
 	copies := byOld(m.Copies)
 	for _, l := range old {
+		s := &out[aside(l.Addr)]
 		if l.Len > 0 {
 			s.add(l, copies, m.NewLoads)
 		} else if len(zero) > 0 {
 			s.spans = append(s.spans, span{l.Addr, zero[0].Addr - l.Addr})
 			zero = zero[1:]
 		}
-	}
-	slices.SortStableFunc(s.spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
-	s.lo, s.hi = old[0].Addr, old[0].Addr
-	for _, l := range old {
+		if s.hi == s.lo {
+			s.lo, s.hi = l.Addr, l.Addr+l.Len
+		}
 		s.lo, s.hi = min(s.lo, l.Addr), max(s.hi, l.Addr+l.Len)
 	}
-	s.hi += slack
-	s.index()
-	return s
+	out[0].hi += slack
+	for i := range out {
+		s := &out[i]
+		slices.SortStableFunc(s.spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+		s.index()
+	}
+	return out
+}
+
+// aside tells whether an address is that of a section which is not in memory; such have their own shifts.
+func aside(addr int64) int {
+	if addr >= asideAddr {
+		return 1
+	}
+	return 0
 }
 
 // byOld returns the copies sorted by Old and cut so that they do not overlap there; what begins first, stays, unless

@@ -1,6 +1,9 @@
 package recipe
 
-import "io"
+import (
+	"encoding/binary"
+	"io"
+)
 
 // bitWriter writes deflate's bits. Errors are sticky.
 type bitWriter struct {
@@ -14,10 +17,18 @@ type bitWriter struct {
 func (b *bitWriter) bits(v uint32, k uint) {
 	b.acc |= uint64(v) << b.n
 	b.n += k
-	for b.n >= 8 {
+	if b.n >= 32 {
+		b.buf = binary.LittleEndian.AppendUint32(b.buf, uint32(b.acc))
+		b.acc >>= 32
+		b.n -= 32
+	}
+}
+
+// whole moves the whole bytes to the buffer.
+func (b *bitWriter) whole() {
+	for ; b.n >= 8; b.n -= 8 {
 		b.buf = append(b.buf, byte(b.acc))
 		b.acc >>= 8
-		b.n -= 8
 	}
 	if len(b.buf) >= 64<<10 {
 		b.flush()
@@ -26,8 +37,10 @@ func (b *bitWriter) bits(v uint32, k uint) {
 
 // align fills the byte up with the bits of pad.
 func (b *bitWriter) align(pad byte) {
+	b.whole()
 	if b.n > 0 {
 		b.bits(uint32(pad)&(1<<(8-b.n)-1), 8-b.n)
+		b.whole()
 	}
 }
 
@@ -59,6 +72,7 @@ func (b *bitWriter) block(d *deflateBlock, h *blockHead) error {
 		b.align(d.pad)
 		b.bits(uint32(len(d.stored)), 16)
 		b.bits(uint32(len(d.stored))^0xffff, 16)
+		b.whole()
 		b.bytes(d.stored)
 		return b.err
 	case kindDynamic:
@@ -73,6 +87,7 @@ func (b *bitWriter) block(d *deflateBlock, h *blockHead) error {
 	if d.final {
 		b.align(d.pad)
 	}
+	b.whole()
 	return b.err
 }
 
@@ -99,37 +114,47 @@ func (b *bitWriter) head(h *blockHead) error {
 
 // symbols writes tokens and the end marker; a symbol without a code is an error.
 func (b *bitWriter) symbols(tokens []token, lit, dist []uint8) error {
-	lc, ok1 := canonical(lit)
-	dc, ok2 := canonical(dist)
+	lc, ok1 := wordsOf(lit)
+	dc, ok2 := wordsOf(dist)
 	if !ok1 || !ok2 {
 		return corrupt("block code has too many words")
 	}
-	put := func(codes []uint16, lens []uint8, s int) bool {
-		if s >= len(lens) || lens[s] == 0 {
-			return false
+	missing := false
+	for i, t := range tokens {
+		if i&0xfff == 0 {
+			b.whole()
 		}
-		b.bits(uint32(codes[s]), uint(lens[s]))
-		return true
-	}
-	for _, t := range tokens {
 		if !t.isMatch() {
-			if !put(lc, lit, int(t)) {
-				return corrupt("literal without a code")
-			}
+			w := lc[t]
+			missing = missing || w.bits == 0
+			b.bits(uint32(w.code), uint(w.bits))
 			continue
 		}
 		l, d := lengthCode(t.length()), distCode(t.dist())
-		if !put(lc, lit, 257+l) {
-			return corrupt("length without a code")
-		}
-		b.bits(uint32(t.length())-uint32(lengthBase[l]), uint(lengthExtra[l]))
-		if !put(dc, dist, d) {
-			return corrupt("distance without a code")
-		}
-		b.bits(uint32(t.dist())-uint32(distBase[d]), uint(distExtra[d]))
+		w, v := lc[257+l], dc[d]
+		missing = missing || w.bits == 0 || v.bits == 0
+		b.bits(uint32(w.code)|(uint32(t.length())-uint32(lengthBase[l]))<<w.bits, uint(w.bits+lengthExtra[l]))
+		b.bits(uint32(v.code)|(uint32(t.dist())-uint32(distBase[d]))<<v.bits, uint(v.bits+distExtra[d]))
 	}
-	if !put(lc, lit, endOfBlock) {
-		return corrupt("end of block without a code")
+	end := lc[endOfBlock]
+	if missing || end.bits == 0 {
+		return corrupt("token without a code")
 	}
+	b.bits(uint32(end.code), uint(end.bits))
 	return b.err
+}
+
+// word is a code word, least significant bit first; without bits it is none.
+type word struct {
+	code uint16
+	bits uint8
+}
+
+// wordsOf makes the words of a canonical prefix code; it reports false when there are too many.
+func wordsOf(lens []uint8) (out [288]word, ok bool) {
+	codes, ok := canonical(lens)
+	for s, c := range codes {
+		out[s] = word{c, lens[s]}
+	}
+	return out, ok
 }

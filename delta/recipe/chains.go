@@ -3,6 +3,7 @@ package recipe
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 )
 
 // chains predicts writers that keep a chain of earlier positions per hash and, from level 4, look one byte ahead before
@@ -10,10 +11,10 @@ import (
 type chains struct {
 	m          *rules
 	w          *window
-	head       []int32
-	prev       [ringSize]int32
-	start, end int // of the stream's plain bytes
-	cut        int // Go: where the writer's window begins
+	head       []int32          // newest place of a hash
+	prev       [ringSize]uint16 // how far back the place before is with the same hash; 0: out of reach
+	start, end int              // of the stream's plain bytes
+	cut        int              // Go: where the writer's window begins
 	pos        int
 	ins        int // first position not yet inserted
 
@@ -38,10 +39,7 @@ func newChains(c *chains, m *rules, w *window, start, end int) *chains {
 	c.m, c.w, c.start, c.end, c.cut, c.pos, c.ins = m, w, start, end, start, start, start
 	c.prevLen, c.ahead, c.gaveUp = m.minLen-1, noPosition, 0
 	for i := range c.head {
-		c.head[i] = -1
-	}
-	for i := range c.prev {
-		c.prev[i] = -1
+		c.head[i] = nowhere
 	}
 	return c
 }
@@ -50,6 +48,7 @@ func newChains(c *chains, m *rules, w *window, start, end int) *chains {
 const noPosition = math.MinInt32
 
 func (c *chains) position() int   { return c.pos }
+func (c *chains) flushed() bool   { return c.pos >= c.end }
 func (c *chains) done(n int) bool { return n >= c.m.block || c.pos >= c.end }
 
 func (c *chains) rebase(k int) {
@@ -57,28 +56,7 @@ func (c *chains) rebase(k int) {
 	if c.ahead != noPosition {
 		c.ahead -= k
 	}
-	rebaseTable(c.head, k)
-	rebaseTable(c.prev[:], k)
-}
-
-func rebaseTable(t []int32, k int) {
-	for i, v := range t {
-		t[i] = max(v-int32(k), -1)
-	}
-}
-
-func (c *chains) hash(i int) uint32 {
-	b := c.w.buf[i:]
-	switch c.m.hash {
-	case hashGo:
-		return binary.BigEndian.Uint32(b) * 0x1e35a7bd >> 15
-	case hashRabin:
-		return (binary.LittleEndian.Uint32(b)*66521 + 66521) >> 16 & 0x7fff
-	case hashShift16:
-		return (uint32(b[0])<<12 ^ uint32(b[1])<<6 ^ uint32(b[2])) & 0xffff
-	default:
-		return (uint32(b[0])<<10 ^ uint32(b[1])<<5 ^ uint32(b[2])) & 0x7fff
-	}
+	rebasePlaces(c.head, k)
 }
 
 // insertTo inserts all positions up to i that were not yet.
@@ -87,11 +65,41 @@ func (c *chains) insertTo(i int) {
 	if c.m.hash == hashGo || c.m.hash == hashRabin {
 		need = 4
 	}
-	for ; c.ins <= i && c.ins+need <= c.end; c.ins++ {
-		h := &c.head[c.hash(c.ins)]
-		c.prev[c.ins&ringMask] = *h
-		*h = int32(c.ins)
+	i = min(i, c.end-need)
+	if c.ins > i {
+		return
 	}
+	b := c.w.buf[:i+need]
+	k := c.ins
+	switch c.m.hash {
+	case hashGo:
+		for ; k <= i; k++ {
+			c.insert(k, bits.ReverseBytes32(load32(b, k))*0x1e35a7bd>>15)
+		}
+	case hashRabin:
+		for ; k <= i; k++ {
+			c.insert(k, (load32(b, k)*66521+66521)>>16&0x7fff)
+		}
+	case hashShift16:
+		for ; k <= i; k++ {
+			c.insert(k, (uint32(b[k])<<12^uint32(b[k+1])<<6^uint32(b[k+2]))&0xffff)
+		}
+	default:
+		for ; k <= i; k++ {
+			c.insert(k, (uint32(b[k])<<10^uint32(b[k+1])<<5^uint32(b[k+2]))&0x7fff)
+		}
+	}
+	c.ins = k
+}
+
+func (c *chains) insert(k int, hash uint32) {
+	h := &c.head[hash]
+	d := k - int(*h)
+	if d > ringSize {
+		d = 0
+	}
+	c.prev[k&ringMask] = uint16(d)
+	*h = int32(k)
 }
 
 // reach returns the lowest position that the first and the further candidates for a match at i may have.
@@ -123,28 +131,39 @@ func (c *chains) find(i, prevLen int) (length, dist int) {
 	}
 	limit, nice := min(maxMatch, look), min(m.nice, look)
 	lo, further := c.reach(i)
-	buf := c.w.buf
-	for p := int(c.prev[i&ringMask]); tries > 0 && p >= lo && p < i; tries-- {
-		if buf[p+best] == buf[i+best] {
-			n := commonPrefix(buf, p, i, limit)
+	buf := c.w.buf[:i+limit]
+	d := int(c.prev[i&ringMask])
+	p := i - d
+	if d == 0 || p < lo || c.ins <= i {
+		return 0, 0
+	}
+	// A longer match has the byte at best and the one before in common.
+	for end := load16(buf, i+best-1); ; {
+		if load16(buf, p+best-1) == end {
+			n := matchLen(buf[i:], buf[p:])
 			if n > best && (!m.sliding || n > 4 || i-p <= 4096) {
 				best, dist = n, i-p
 				if n >= nice {
 					break
 				}
+				end = load16(buf, i+best-1)
 			}
 		}
-		if i-p == ringSize {
-			break // the writer's ring has already been overwritten here
+		if tries--; tries <= 0 || i-p == ringSize {
+			break // or the writer's ring has already been overwritten here
 		}
-		lo = further
-		p = int(c.prev[p&ringMask])
+		d := int(c.prev[p&ringMask])
+		if p -= d; d == 0 || p < further {
+			break
+		}
 	}
 	if dist == 0 || (!m.sliding && m.lazy > 0 && best == 3 && dist > 4096) {
 		return 0, 0
 	}
 	return best, dist
 }
+
+func load16(b []byte, i int) uint16 { return binary.LittleEndian.Uint16(b[i:]) }
 
 func (c *chains) predict() token {
 	lit := token(c.w.buf[c.pos])

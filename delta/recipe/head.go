@@ -102,9 +102,10 @@ func tally(tokens []token) (lit [litCodes]int32, dist [distCodes]int32) {
 	return lit, dist
 }
 
-// predictHead is the header that the model's writer gives a block with these tokens.
-func predictHead(m *rules, tokens []token) blockHead {
+// predictHead is the header that the model's writer gives a block with these tokens; flush says that it flushes behind them.
+func predictHead(m *rules, tokens []token, flush bool) blockHead {
 	litFreq, distFreq := tally(tokens)
+	full := m.full && !flush && !allZero(distFreq[:])
 	if m.tree == treeMerge && allZero(distFreq[:]) {
 		distFreq[0] = 1 // Go counts one distance so that the code is never empty
 	}
@@ -113,7 +114,9 @@ func predictHead(m *rules, tokens []token) blockHead {
 		rule = mergeLengths
 	}
 	lit, dist := rule(litFreq[:], 15), rule(distFreq[:], 15)
-	lit, dist = lit[:max(257, trimmed(lit))], dist[:max(1, trimmed(dist))]
+	if !full {
+		lit, dist = lit[:max(257, trimmed(lit))], dist[:max(1, trimmed(dist))]
+	}
 	var runs []byte
 	if m.tree == treeMerge {
 		runs = spellRuns(nil, append(append([]uint8(nil), lit...), dist...))
@@ -156,29 +159,36 @@ func trimmed(lens []uint8) int {
 	return n
 }
 
-func lengthCode(l int) int {
-	if l == maxMatch {
-		return 28
-	}
-	lo, hi := 0, 27
-	for lo < hi {
-		if m := (lo + hi + 1) / 2; int(lengthBase[m]) <= l {
-			lo = m
-		} else {
-			hi = m - 1
+// lengthCodes is the code of each match length, nearCodes that of each distance up to 256, farCodes
+// that of the distances of each 128 from one more than a multiple of it.
+var lengthCodes, nearCodes, farCodes = codeTables()
+
+func codeTables() (length [maxMatch + 1]uint8, near, far [257]uint8) {
+	for l, c := 3, 0; l <= maxMatch; l++ {
+		for c < 28 && int(lengthBase[c+1]) <= l {
+			c++
 		}
+		length[l] = uint8(c)
 	}
-	return lo
+	code := func(d int) uint8 {
+		c := 0
+		for c < distCodes-1 && int(distBase[c+1]) <= d {
+			c++
+		}
+		return uint8(c)
+	}
+	for i := range near {
+		near[i] = code(i)
+		far[i] = code(i<<7 + 1)
+	}
+	return length, near, far
 }
 
+func lengthCode(l int) int { return int(lengthCodes[l]) }
+
 func distCode(d int) int {
-	lo, hi := 0, distCodes-1
-	for lo < hi {
-		if m := (lo + hi + 1) / 2; int(distBase[m]) <= d {
-			lo = m
-		} else {
-			hi = m - 1
-		}
+	if d <= 256 {
+		return int(nearCodes[d])
 	}
-	return lo
+	return int(farCodes[(d-1)>>7&0xff])
 }

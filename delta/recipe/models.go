@@ -1,6 +1,8 @@
 package recipe
 
-// Tree rules, see gz_huffman.go.
+import "strconv"
+
+// Tree rules, see huffman.go.
 const (
 	treeHeap  = iota // zlib family
 	treeMerge        // Go
@@ -28,21 +30,37 @@ func (m Model) String() string {
 
 // rules are what a model's number stands for.
 type rules struct {
-	name string
-	tree int
+	name  string
+	tree  int  // how code lengths are made
+	plan  int  // which search
+	share bool // a block may go on where it could end, with the code of its first piece
+	full  bool // a header has all code lengths, unless the block has no match or the writer flushes after it
+	block int  // tokens per block; 0: no limit
 
-	unit    bool // Go's level 1: units of 65535 bytes, one candidate per hash; nothing below matters
-	hash    int
-	minLen  int
-	good    int // a match of this length at the byte before quarters the search; 0: never
-	lazy    int // no search after a match of at least this length; 0: no looking ahead at all
-	nice    int // a match of this length ends the search
-	chain   int // candidates looked at
-	insert  int // without looking ahead: longest match whose inner strings are inserted
-	maxDist int
-	sliding bool // Go: history is also cut where the writer's 64 KiB window begins
-	block   int  // tokens per block
+	// The parameters of the searches, see chains, fast and lazy.
+	hash     int
+	minLen   int
+	good     int // a match of this length at the byte before quarters the search; 0: never
+	lazy     int // no search after a match of at least this length; 0: no looking ahead at all
+	nice     int // a match of this length ends the search
+	chain    int // candidates looked at
+	insert   int // without looking ahead: longest match whose inner strings are inserted
+	maxDist  int
+	sliding  bool // Go: history is also cut where the writer's 64 KiB window begins
+	level    int  // fast: 1 to 6, 0 for no search at all
+	unit     int  // fast: plain bytes of a unit
+	period   int  // fast, lazy: the writer begins anew after so many plain bytes; 0: never
+	dict     int  // and then may look back so far
+	literals int  // lazy: plain bytes whose literal costs matches are weighed by; 0: not weighed
 }
+
+// Searches.
+const (
+	planNone  = iota // chains
+	planUnits        // goUnits
+	planFast
+	planLazy
+)
 
 type level struct{ good, lazy, nice, chain, insert int }
 
@@ -60,46 +78,109 @@ var goLevels = [10]level{
 	7: {0, 32, 128, 256, 0}, 8: {0, 128, 258, 1024, 0}, 9: {0, 258, 258, 4096, 0},
 }
 
+// lazyLevels are the levels 7 to 9 of klauspost/compress.
+var lazyLevels = [10]level{7: {0, 12, 16, 24, 0}, 8: {0, 30, 40, 64, 0}, 9: {0, 258, 258, 1024, 0}}
+
+// Families; a model's number is the family's plus the level.
 const (
-	modelGo     = 10 // + level
-	modelZlib   = 20 // + level; 32 KiB of tokens memory, the default (memLevel 8)
-	modelZlib9  = 30 // + level; memLevel 9
-	modelRabin  = 40 // + level, 4 to 9
+	famGo     Model = 100 // Go's compress/flate up to 1.26, levels 1 to 9
+	famZlib   Model = 200 // zlib with its default memory, and GNU gzip, levels 1 to 9
+	famZlib9  Model = 210 // the same with memLevel 9
+	famRabin  Model = 220 // zlib with a four-byte hash, levels 4 to 9
+	famKp     Model = 300 // klauspost/compress, and Go from 1.27 on, levels 1 to 9; 0 is Huffman only
+	famKpOld  Model = 310 // klauspost/compress 1.15.15 to 1.17.11, levels 1 to 9
+	famPgzip  Model = 320 // pgzip on klauspost/compress, levels 1 to 9; 0 is Huffman only
+	famPgzOld Model = 330 // pgzip on klauspost/compress 1.15.15 to 1.17.11, levels 1 to 9
+	modStored Model = 400 // stored blocks of 65535 bytes
+
 	zlibMaxDist = 1<<15 - 262
 )
 
 // rules returns what the number stands for, or nil.
-func (id Model) rules() *rules {
-	fam, n := id/10*10, int(id%10)
-	m := &rules{}
-	var l level
-	switch {
-	case fam == modelGo && n == 1:
-		return &rules{name: "go-1", tree: treeMerge, unit: true, maxDist: 1 << 15}
-	case fam == modelGo && n >= 2:
-		l = goLevels[n]
-		m.name, m.tree, m.hash, m.minLen, m.maxDist, m.sliding, m.block = "go-", treeMerge, hashGo, 4, 1<<15, true, 1<<14
-	case fam == modelZlib && n >= 1:
-		l = zlibLevels[n]
-		m.name, m.hash, m.minLen, m.maxDist, m.block = "zlib-", hashShift15, 3, zlibMaxDist, 1<<14-1
-	case fam == modelZlib9 && n >= 1:
-		l = zlibLevels[n]
-		m.name, m.hash, m.minLen, m.maxDist, m.block = "zlib-mem9-", hashShift16, 3, zlibMaxDist, 1<<15-1
-	case fam == modelRabin && n >= 4:
-		l = zlibLevels[n]
-		m.name, m.hash, m.minLen, m.maxDist, m.block = "zlib-rabin-", hashRabin, 3, zlibMaxDist, 1<<14-1
-	default:
+func (m Model) rules() *rules {
+	if m == modStored {
+		return &rules{name: "stored", tree: treeMerge, plan: planFast, unit: unitSize}
+	}
+	fam, n := m/10*10, int(m%10)
+	switch fam {
+	case famGo:
+		return goRules(n)
+	case famZlib, famZlib9, famRabin:
+		return zlibRules(fam, n)
+	case famKp, famKpOld, famPgzip, famPgzOld:
+		return kpRules(fam, n)
+	}
+	return nil
+}
+
+func (r *rules) set(name string, n int, l level) *rules {
+	r.name = name + "-" + strconv.Itoa(n)
+	r.good, r.lazy, r.nice, r.chain, r.insert = l.good, l.lazy, l.nice, l.chain, l.insert
+	return r
+}
+
+func goRules(n int) *rules {
+	if n < 2 {
+		if n == 1 {
+			return &rules{name: "go-1", tree: treeMerge, plan: planUnits}
+		}
 		return nil
 	}
-	m.name += string(rune('0' + n))
-	m.good, m.lazy, m.nice, m.chain, m.insert = l.good, l.lazy, l.nice, l.chain, l.insert
-	return m
+	r := &rules{tree: treeMerge, hash: hashGo, minLen: 4, maxDist: 1 << 15, sliding: true, block: 1 << 14}
+	return r.set("go", n, goLevels[n])
+}
+
+func zlibRules(fam Model, n int) *rules {
+	r := &rules{hash: hashShift15, minLen: 3, maxDist: zlibMaxDist, block: 1<<14 - 1}
+	name := "zlib"
+	switch fam {
+	case famZlib9:
+		name, r.hash, r.block = "zlib-mem9", hashShift16, 1<<15-1
+	case famRabin:
+		name, r.hash = "zlib-rabin", hashRabin
+		if n < 4 {
+			return nil
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return r.set(name, n, zlibLevels[n])
+}
+
+func kpRules(fam Model, n int) *rules {
+	r := &rules{tree: treeMerge, share: true, plan: planFast, level: n, unit: unitSize}
+	name := "klauspost"
+	if fam == famPgzip || fam == famPgzOld {
+		name, r.period, r.dict = "pgzip", 1<<20, 16<<10
+	}
+	if n == 0 {
+		r.unit = ringSize
+	}
+	if n >= 7 {
+		r.plan, r.block = planLazy, 1<<15
+	}
+	if n == 9 {
+		r.literals = ringSize
+	}
+	if fam == famKpOld || fam == famPgzOld {
+		name, r.full = name+"-old", true
+		if n == 0 {
+			return nil
+		}
+		if n == 9 {
+			r.literals = 2 * ringSize
+		}
+	}
+	return r.set(name, n, lazyLevels[n])
 }
 
 // models lists all models, the most common writers first.
 func models() []Model {
-	ids := []Model{modelGo + 6, modelGo + 1, modelZlib + 6, modelZlib + 9, modelGo + 9, modelRabin + 6, modelRabin + 9}
-	return append(ids, 12, 13, 14, 15, 17, 18, 21, 22, 23, 24, 25, 27, 28, 36, 39, 31, 32, 33, 34, 35, 37, 38, 44, 45, 47, 48)
+	return []Model{106, 101, 335, 325, 331, 321, 306, 301, 305, 315, 311, 206, 209, 109, 309, 226, 229, 316, 326, 336,
+		102, 103, 104, 105, 107, 108, 201, 202, 203, 204, 205, 207, 208,
+		302, 303, 304, 307, 308, 312, 313, 314, 317, 318, 319, 322, 323, 324, 327, 328, 329, 332, 333, 334, 337, 338, 339, 300, 320, 400,
+		216, 219, 211, 212, 213, 214, 215, 217, 218, 224, 225, 227, 228}
 }
 
 // Memory is the most bytes that a Remaker of the model holds, besides the plain bytes and parts it is given.

@@ -9,7 +9,7 @@ import (
 // A sample is the head of the file: blocks of at least sampleSize plain bytes that hold sampleMatches matches, but not more
 // than sampleMost plain bytes.
 const (
-	sampleSize    = 512 << 10
+	sampleSize    = 1280 << 10 // more than the blocks of any parallel writer
 	sampleMatches = 8 << 10
 	sampleMost    = 8 << 20
 	maxMembers    = 1 << 24
@@ -85,15 +85,15 @@ func (s *sampler) pick(ctx context.Context, plain io.Reader) (Model, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		cost, err := s.cost(m, head, least)
+		cost, perfect, err := s.cost(m, head, least)
 		if err != nil && !errors.Is(err, ErrNoRecipe) && !errors.Is(err, errInflate) {
 			return 0, err
 		}
 		if err == nil && (least < 0 || cost < least) {
 			best, least = m, cost
 		}
-		if least >= 0 && least <= 16+len(s.blocks)*2 {
-			break // as good as it gets
+		if perfect {
+			break
 		}
 	}
 	if best == 0 {
@@ -102,12 +102,12 @@ func (s *sampler) pick(ctx context.Context, plain io.Reader) (Model, error) {
 	return best, nil
 }
 
-// cost is the size of the sample's recipe under a model, or ErrNoRecipe where it grows above limit, unless that is negative.
-func (s *sampler) cost(m Model, head []byte, limit int) (int, error) {
+// cost is the size of the sample's recipe under a model, and whether that misses nothing; or ErrNoRecipe where it grows above
+// limit, unless that is negative.
+func (s *sampler) cost(m Model, head []byte, limit int) (cost int, perfect bool, err error) {
 	if limit < 0 {
 		limit = MaxRecipe
 	}
-	cost := 0
 	r := &recorder{m: m.rules(), w: &window{rest: head, next: func() ([]byte, error) { return nil, io.EOF }}, members: s.members,
 		left: int64(limit), emit: func(_ int, p []byte) error {
 			cost += len(p)
@@ -115,7 +115,6 @@ func (s *sampler) cost(m Model, head []byte, limit int) (int, error) {
 		}}
 	for i := range s.blocks {
 		b := &s.blocks[i]
-		var err error
 		if b.begins {
 			if r.pred != nil {
 				r.pos, r.pred = r.pred.position(), nil
@@ -125,8 +124,10 @@ func (s *sampler) cost(m Model, head []byte, limit int) (int, error) {
 			err = r.block(&b.deflateBlock)
 		}
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 	}
-	return cost, r.endPart()
+	perfect = !r.missed
+	err = r.endPart()
+	return cost, perfect && err == nil, err
 }

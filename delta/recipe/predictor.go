@@ -4,6 +4,7 @@ package recipe
 type predictor interface {
 	position() int
 	done(n int) bool // whether the writer would end a block here, n tokens after the last place of that kind
+	flushed() bool   // whether the writer flushes at position
 	predict() token  // what the writer would emit at position
 	commit(t token)  // what it did emit
 	jump(pos int)    // go on at pos, whatever the writer did up to there
@@ -12,9 +13,8 @@ type predictor interface {
 
 // newPredictor returns a predictor for the stream whose plain bytes are buf[start:end], in the tables of old if they fit.
 func newPredictor(m *rules, w *window, start, end int, old predictor) predictor {
-	if m.unit {
-		u, _ := old.(*units)
-		return newUnits(u, w, start, end)
+	if m.plan != planNone {
+		return newPlanned(old, m, w, start, end)
 	}
 	c, _ := old.(*chains)
 	return newChains(c, m, w, start, end)

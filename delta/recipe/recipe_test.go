@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -213,4 +215,9 @@ func TestRecipeIsExactAndSmall(t *testing.T) {
 			t.Errorf("%s: recipe is %.3f %% of the file, want at most %.2f", c.name, pc, c.limit)
 		}
 	}
+}
+
+func trailerOf(p []byte) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(p))
+	return binary.LittleEndian.AppendUint32(b, uint32(len(p)))
 }

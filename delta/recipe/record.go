@@ -91,6 +91,7 @@ type recorder struct {
 	work    int       // bytes simulated in this part
 	plain   int       // plain bytes in the part so far
 	left    int64     // bytes that may still be handed out
+	missed  bool      // a token, block end or header was not as predicted
 	emit    func(plain int, part []byte) error
 }
 
@@ -186,6 +187,8 @@ func (r *recorder) stored(b *deflateBlock) {
 		e := simulate(r.pred)
 		if e == end {
 			flags |= blkLength
+		} else {
+			r.missed = true
 		}
 		r.work += e - (end - n)
 	}
@@ -204,9 +207,10 @@ func blockFlags(b *deflateBlock) byte {
 	return f
 }
 
+// event notes a block; n is its length, or the ends passed over if that is what the flags say.
 func (r *recorder) event(b *deflateBlock, flags byte, n int) {
 	r.out.events = append(r.out.events, flags)
-	if flags&blkLength == 0 {
+	if flags&blkLength == 0 || r.m.share && b.kind != kindStored {
 		r.out.events = binary.AppendUvarint(r.out.events, uint64(n))
 	}
 	if b.pad != 0 {
@@ -216,29 +220,44 @@ func (r *recorder) event(b *deflateBlock, flags byte, n int) {
 
 func (r *recorder) coded(b *deflateBlock) {
 	flags := blockFlags(b)
-	if r.m.unit && !hasMatch(b.tokens) {
+	if r.m.plan == planUnits && !hasMatch(b.tokens) {
 		flags |= blkOther
 	}
-	foretold := true
+	passed, first, n, flush := 0, len(b.tokens), 0, false
 	for i, t := range b.tokens {
-		foretold = foretold && !r.pred.done(i)
+		if i > 0 && r.pred.done(n) {
+			if passed == 0 {
+				first, flush = i, r.pred.flushed()
+			}
+			passed++
+			n = 0
+		}
 		if flags&blkOther == 0 {
 			r.token(t)
 		}
 		r.pred.commit(t)
+		n++
 	}
-	if foretold && r.pred.done(len(b.tokens)) {
+	length := len(b.tokens)
+	if r.pred.done(n) && (r.m.share || passed == 0) {
 		flags |= blkLength
+		length = passed
+	} else {
+		r.missed = true
+	}
+	if !r.m.share || passed == 0 {
+		first, flush = len(b.tokens), r.pred.flushed()
 	}
 	if b.kind == kindDynamic {
-		if h := predictHead(r.m, b.tokens); bytes.Equal(h.spelling, b.head) {
+		if h := predictHead(r.m, b.tokens[:first], flush); bytes.Equal(h.spelling, b.head) {
 			flags |= blkHead
 		} else {
+			r.missed = true
 			r.out.heads = binary.AppendUvarint(r.out.heads, uint64(len(b.head)))
 			r.out.heads = append(r.out.heads, b.head...)
 		}
 	}
-	r.event(b, flags, len(b.tokens))
+	r.event(b, flags, length)
 }
 
 func hasMatch(tokens []token) bool {
@@ -256,7 +275,7 @@ func (r *recorder) token(t token) {
 		return
 	}
 	r.out.misses = binary.AppendUvarint(r.out.misses, r.gap)
-	r.gap = 0
+	r.gap, r.missed = 0, true
 	if !t.isMatch() {
 		r.out.misses = append(r.out.misses, 0)
 		return

@@ -18,6 +18,7 @@ type Remaker struct {
 	left  int   // plain bytes left in the part
 	inner int64 // plain bytes left in the stream
 	beg   int64 // plain bytes that may still be declared to be in streams
+	mark  int   // the checksum has been made up to here
 	crc   uint32
 	size  uint32 // of the stream so far
 	trail bool   // a stream has ended, and no trailer was written since
@@ -83,9 +84,10 @@ func (r *Remaker) room() error {
 		return nil
 	}
 	if pos >= slideAt {
+		r.sum()
 		if k := r.w.slide(pos); k > 0 {
 			r.pred.rebase(k)
-			pos -= k
+			pos, r.mark = pos-k, r.mark-k
 		}
 	}
 	return r.w.ensure(pos + lookahead + readAhead)
@@ -146,7 +148,7 @@ func (r *Remaker) begin() error {
 		return corrupt("too many streams in a part")
 	}
 	r.beg -= int64(n)
-	r.inner, r.crc, r.size = int64(n), 0, 0
+	r.inner, r.crc, r.size, r.mark = int64(n), 0, 0, r.pos
 	r.spare = newPredictor(r.m, r.w, r.pos, r.pos+int(n), r.spare)
 	r.pred = r.spare
 	return nil
@@ -156,13 +158,17 @@ func (r *Remaker) block(flags byte) error {
 	b := &r.blk
 	b.kind, b.final, b.pad = int(flags&3), flags&blkFinal != 0, 0
 	b.tokens, b.stored = b.tokens[:0], nil
-	n := -1
-	if flags&blkLength == 0 {
+	n, ends := -1, 0
+	if flags&blkLength == 0 || r.m.share && b.kind != kindStored {
 		v, err := uvarint(&r.in.events, maxBlockTokens)
 		if err != nil {
 			return err
 		}
-		n = int(v)
+		if flags&blkLength == 0 {
+			n = int(v)
+		} else {
+			ends = int(v)
+		}
 	}
 	if flags&blkPad != 0 {
 		if len(r.in.events) == 0 {
@@ -174,8 +180,12 @@ func (r *Remaker) block(flags byte) error {
 	var err error
 	if b.kind == kindStored {
 		err = r.stored(b, flags, n)
-	} else if err = r.tokens(b, flags, n); err == nil && b.kind == kindDynamic {
-		h, err = r.head(b, flags)
+	} else {
+		var first int
+		var flush bool
+		if first, flush, err = r.tokens(b, flags, n, ends); err == nil && b.kind == kindDynamic {
+			h, err = r.head(b.tokens[:first], flags, flush)
+		}
 	}
 	if err != nil {
 		return err
@@ -187,17 +197,24 @@ func (r *Remaker) block(flags byte) error {
 		if r.inner != 0 {
 			return corrupt("a stream ends early")
 		}
+		r.sum()
 		r.pos, r.pred, r.trail = r.pred.position(), nil, true
 	}
 	return nil
 }
 
 // pass notes that the next n plain bytes went out.
-func (r *Remaker) pass(p []byte) {
-	r.crc = crc32.Update(r.crc, crc32.IEEETable, p)
-	r.size += uint32(len(p))
-	r.left -= len(p)
-	r.inner -= int64(len(p))
+func (r *Remaker) pass(n int) {
+	r.left -= n
+	r.inner -= int64(n)
+}
+
+// sum brings the checksum and size of the stream up to date.
+func (r *Remaker) sum() {
+	at := r.pred.position()
+	r.crc = crc32.Update(r.crc, crc32.IEEETable, r.w.buf[r.mark:at])
+	r.size += uint32(at - r.mark)
+	r.mark = at
 }
 
 func (r *Remaker) stored(b *deflateBlock, flags byte, n int) error {
@@ -220,43 +237,71 @@ func (r *Remaker) stored(b *deflateBlock, flags byte, n int) error {
 	}
 	r.pred.jump(end)
 	b.stored = r.w.buf[start:end]
-	r.pass(b.stored)
+	r.pass(len(b.stored))
 	return nil
 }
 
 // outside reports whether n more plain bytes are too many for the part or the stream.
 func (r *Remaker) outside(n int) bool { return n > r.left || int64(n) > r.inner }
 
-func (r *Remaker) tokens(b *deflateBlock, flags byte, n int) error {
-	for i := 0; ; i++ {
-		if n < 0 && r.pred.done(i) || i == n {
-			return nil
-		}
-		if i >= maxBlockTokens || r.outside(1) {
-			return corrupt("block out of range")
-		}
-		if err := r.room(); err != nil {
-			return err
-		}
-		at := r.pred.position()
-		if at >= len(r.w.buf) {
-			return corrupt("fewer plain bytes than declared")
-		}
-		t := token(r.w.buf[at])
-		if flags&blkOther == 0 {
-			var err error
-			if t, err = r.token(t); err != nil {
-				return err
+// tokens collects the tokens of a block: n of them, or if n is negative those up to where the writer may end one, after
+// passing over so many such places. It returns how many of them the block's code is made for, and whether the writer flushes
+// behind those.
+func (r *Remaker) tokens(b *deflateBlock, flags byte, n, ends int) (first int, flush bool, err error) {
+	since := 0
+	for i := 0; i != n; i++ {
+		if (i > 0 || n < 0) && r.pred.done(since) {
+			if n < 0 && ends == 0 {
+				break
+			}
+			if i == 0 {
+				return 0, false, corrupt("block out of range")
+			}
+			ends--
+			since = 0
+			if first == 0 {
+				first, flush = i, r.pred.flushed()
 			}
 		}
-		size := t.size()
-		if r.outside(size) || at+size > len(r.w.buf) {
-			return corrupt("token out of range")
+		t, err := r.next(flags, i)
+		if err != nil {
+			return 0, false, err
 		}
-		r.pred.commit(t)
-		r.pass(r.w.buf[at : at+size])
 		b.tokens = append(b.tokens, t)
+		since++
 	}
+	if first == 0 || !r.m.share {
+		first, flush = len(b.tokens), r.pred.flushed()
+	}
+	return first, flush, nil
+}
+
+// next returns the i-th token of a block and goes on behind it.
+func (r *Remaker) next(flags byte, i int) (token, error) {
+	if i >= maxBlockTokens || r.outside(1) {
+		return 0, corrupt("block out of range")
+	}
+	if err := r.room(); err != nil {
+		return 0, err
+	}
+	at := r.pred.position()
+	if at >= len(r.w.buf) {
+		return 0, corrupt("fewer plain bytes than declared")
+	}
+	t := token(r.w.buf[at])
+	if flags&blkOther == 0 {
+		var err error
+		if t, err = r.token(t); err != nil {
+			return 0, err
+		}
+	}
+	size := t.size()
+	if r.outside(size) || at+size > len(r.w.buf) {
+		return 0, corrupt("token out of range")
+	}
+	r.pred.commit(t)
+	r.pass(size)
+	return t, nil
 }
 
 // token returns the next token: the predicted one, or after a miss the noted one.
@@ -284,9 +329,9 @@ func (r *Remaker) token(literal token) (token, error) {
 	return t, r.nextGap()
 }
 
-func (r *Remaker) head(b *deflateBlock, flags byte) (*blockHead, error) {
+func (r *Remaker) head(tokens []token, flags byte, flush bool) (*blockHead, error) {
 	if flags&blkHead != 0 {
-		h := predictHead(r.m, b.tokens)
+		h := predictHead(r.m, tokens, flush)
 		return &h, nil
 	}
 	n, err := uvarint(&r.in.heads, uint64(len(r.in.heads)))

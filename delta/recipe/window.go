@@ -9,10 +9,10 @@ import (
 const (
 	ringSize  = 1 << 15
 	ringMask  = ringSize - 1
-	history   = 4 * ringSize // plain bytes kept behind: a distance, and one unit of Go's level 1
-	lookahead = 1 << 18      // plain bytes a predictor may look ahead of a token
-	readAhead = 1 << 20      // plain bytes taken at a time
-	slideAt   = 3 << 20      // buffered bytes from which on old ones are dropped
+	history   = 12 * ringSize // plain bytes kept behind: those that the buffer of five units holds, see fast
+	lookahead = 1 << 18       // plain bytes a predictor may look ahead of a token
+	readAhead = 1 << 20       // plain bytes taken at a time
+	slideAt   = 3 << 20       // buffered bytes from which on old ones are dropped
 )
 
 // window is a stretch of plain bytes that slides along. All positions are indexes into buf and move with it.

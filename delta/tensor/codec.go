@@ -20,11 +20,15 @@ const (
 	blockEqual  = 0
 	blockDiff   = 1
 	blockPlanes = 2
+	blockLanes  = 3 // with a new model
+	blockAgain  = 4 // with the model of the last such block
+	shortBlock  = 0x80
 )
 
 // A Coder encodes and decodes blocks of tensors. It keeps scratch memory, at most CoderMemory; it is not for concurrent use.
 type Coder struct {
 	sorter
+	lanes
 	bits  [maxAtoms * 4]byte // low bits that are not coded
 	a, b  [maxAtoms]byte     // fields of quant blocks: of the base, of the target
 	class [maxAtoms / 16]byte
@@ -41,7 +45,7 @@ func blockBytes(t Type) int {
 	case t == Bytes || w == 1:
 		return maxAtoms
 	case w <= 4:
-		return 1 << 16 * w
+		return maxAtoms * w
 	case w == 8:
 		return 1 << 15 * w
 	}
@@ -61,9 +65,11 @@ func (c *Coder) Encode(dst []byte, t Type, base, target []byte) []byte {
 	dst = append(dst, formBlocks)
 	whole := len(target) - len(target)%t.Element()
 	size := blockBytes(t)
-	for lo := 0; lo < whole; lo += size {
-		hi := min(lo+size, whole)
-		dst = c.encodeBlock(dst, t, base[lo:hi], target[lo:hi])
+	c.lanes.lanes, c.misses, c.cuts = 0, 0, 0
+	for lo := 0; lo < whole; {
+		b := block{base[lo:whole], target[lo:whole], min(size, whole-lo)}
+		dst = c.encodeBlock(dst, t, &b)
+		lo += b.size
 		if len(dst)-start > len(target)+len(target)/4 {
 			break
 		}
@@ -75,22 +81,50 @@ func (c *Coder) Encode(dst []byte, t Type, base, target []byte) []byte {
 	return dst
 }
 
-// encodeBlock appends one block of whole elements.
-func (c *Coder) encodeBlock(dst []byte, t Type, base, target []byte) []byte {
-	if bytes.Equal(base, target) {
+// A block is the first size bytes of what is left to encode.
+type block struct {
+	base, target []byte
+	size         int
+}
+
+// encodeBlock appends a block of whole elements, and makes b.size smaller if a shorter one is better.
+func (c *Coder) encodeBlock(dst []byte, t Type, b *block) []byte {
+	if bytes.Equal(b.base[:b.size], b.target[:b.size]) {
 		return append(dst, blockEqual)
 	}
 	start := len(dst)
-	dst = append(dst, blockDiff)
-	dst = c.encodeDiff(dst, t, base, target)
+	dst = c.encodeAlone(dst, t, b)
+	if hasLanes(t) && b.size >= 4096 && c.misses < 2 && c.cuts < maxCuts && len(dst)-start > b.size*3/8 {
+		size := b.size
+		dst = c.encodeLong(dst, start, t, b)
+		if b.size < size {
+			c.cuts++
+		}
+	}
+	return dst
+}
+
+// encodeAlone appends a block without a model.
+func (c *Coder) encodeAlone(dst []byte, t Type, b *block) []byte {
+	start := len(dst)
+	dst = short(dst, blockDiff, t, b)
+	dst = c.encodeDiff(dst, t, b.base[:b.size], b.target[:b.size])
 	// Where the base helps little it may even harm.
-	if n := len(dst) - start; n > len(target)/2 {
-		c.trial = c.encodePlanes(append(c.trial[:0], blockPlanes), t, target)
+	if n := len(dst) - start; n > b.size*5/8 {
+		c.trial = c.encodePlanes(short(c.trial[:0], blockPlanes, t, b), t, b.target[:b.size])
 		if len(c.trial) < n {
 			dst = append(dst[:start], c.trial...)
 		}
 	}
 	return dst
+}
+
+// short begins a block of the form that has fewer elements than a whole one.
+func short(dst []byte, form byte, t Type, b *block) []byte {
+	if b.size == min(blockBytes(t), len(b.base)) {
+		return append(dst, form)
+	}
+	return binary.AppendUvarint(append(dst, form|shortBlock), uint64(b.size/t.Element()))
 }
 
 func (c *Coder) encodeDiff(dst []byte, t Type, base, target []byte) []byte {
@@ -132,12 +166,17 @@ func (c *Coder) Decode(dst []byte, t Type, base, enc []byte) error {
 	}
 	whole := len(dst) - len(dst)%t.Element()
 	size := blockBytes(t)
-	for lo := 0; lo < whole; lo += size {
-		hi := min(lo+size, whole)
-		var err error
-		if p, err = c.decodeBlock(dst[lo:hi], t, base[lo:hi], p); err != nil {
+	c.lanes.lanes = 0
+	for lo := 0; lo < whole; {
+		n, form, rest, err := blockHead(p, t, min(size, whole-lo))
+		if err != nil {
 			return err
 		}
+		hi := lo + n
+		if p, err = c.decodeBlock(dst[lo:hi], t, base[lo:hi], form, rest); err != nil {
+			return err
+		}
+		lo = hi
 	}
 	if len(p) != len(dst)-whole {
 		return errCorrupt
@@ -146,11 +185,23 @@ func (c *Coder) Decode(dst []byte, t Type, base, enc []byte) error {
 	return nil
 }
 
-func (c *Coder) decodeBlock(dst []byte, t Type, base, p []byte) ([]byte, error) {
+// blockHead reads the form of a block and its bytes of the target, whole if it is not a short one.
+func blockHead(p []byte, t Type, whole int) (n int, form byte, rest []byte, err error) {
 	if len(p) == 0 {
-		return nil, errCorrupt
+		return 0, 0, nil, errCorrupt
 	}
-	form, p := p[0], p[1:]
+	form, p = p[0], p[1:]
+	if form&shortBlock == 0 {
+		return whole, form, p, nil
+	}
+	v, k := binary.Uvarint(p)
+	if k <= 0 || v == 0 || v >= uint64(whole/t.Element()) {
+		return 0, 0, nil, errCorrupt
+	}
+	return int(v) * t.Element(), form &^ shortBlock, p[k:], nil
+}
+
+func (c *Coder) decodeBlock(dst []byte, t Type, base []byte, form byte, p []byte) ([]byte, error) {
 	switch form {
 	case blockEqual:
 		copy(dst, base)
@@ -159,6 +210,19 @@ func (c *Coder) decodeBlock(dst []byte, t Type, base, p []byte) ([]byte, error) 
 		return c.decodeDiff(dst, t, base, p)
 	case blockPlanes:
 		return c.decodePlanes(dst, t, p)
+	}
+	if !hasLanes(t) {
+		return nil, errCorrupt
+	}
+	switch form {
+	case blockLanes:
+		p, err := c.readModel(p)
+		if err != nil {
+			return nil, err
+		}
+		return c.decodeLanes(dst, t, base, p)
+	case blockAgain:
+		return c.decodeLanes(dst, t, base, p)
 	}
 	return nil, errCorrupt
 }

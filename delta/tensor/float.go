@@ -69,38 +69,43 @@ func exponents16(t Type) (shift uint, mask uint16) {
 	return 7, 255
 }
 
-// ordered16 maps a float to an integer that grows with it, and back: ordered16(ordered16(v)^0x8000^...) is not needed, the
-// inverse is unordered16.
-func ordered16(v uint16) uint16 { return v ^ (uint16(int16(v)>>15) | 0x8000) }
-
-func unordered16(v uint16) uint16 { return v ^ (^uint16(int16(v)>>15) | 0x8000) }
-
+// encodeFloat16 codes four elements at a time. Where all four differences have symbols of their own, the symbols are the
+// differences and there are no low bits.
 func (c *Coder) encodeFloat16(dst []byte, t Type, base, target []byte) []byte {
 	n := len(base) / 2
+	w := bitWriter{out: c.bits[:]}
 	shift, mask := exponents16(t)
-	keys, syms := c.keys[:n], c.syms[:n]
-	acc, have, out := uint64(0), uint(0), 0
-	for i := range keys {
-		x := binary.LittleEndian.Uint16(base[2*i:])
-		y := binary.LittleEndian.Uint16(target[2*i:])
-		keys[i] = byte(x >> (shift & 15) & mask)
-		// A difference counts as positive when it leads away from zero.
-		sign := int16(x) >> 15
-		d := int16(ordered16(y) - ordered16(x))
-		d = (d ^ sign) - sign
-		z := uint16(d<<1 ^ d>>15)
-		s := symbolOf16[z]
-		syms[i] = s
-		f := &symbols16[s]
-		acc |= uint64((uint32(z)+1)>>1&f.mask) << (have & 63)
-		have += uint(f.bits)
-		binary.LittleEndian.PutUint64(c.bits[out:], acc)
-		out += int(have >> 3)
-		acc >>= have & 56 & 63
-		have &= 7
+	mask4 := uint64(mask) * ones
+	i := 0
+	for ; i+4 <= n; i += 4 {
+		x, y := binary.LittleEndian.Uint64(base[2*i:]), binary.LittleEndian.Uint64(target[2*i:])
+		binary.LittleEndian.PutUint32(c.keys[i:], narrow(x>>(shift&15)&mask4))
+		// The calls that difference4 makes are spelt out, for it is too long to be inlined.
+		signs := spreadTops(x)
+		z := zigzag4(subLanes(ordered4(y, spreadTops(y)), ordered4(x, signs)), signs)
+		if z&beyond == 0 {
+			binary.LittleEndian.PutUint32(c.syms[i:], narrow(z))
+			continue
+		}
+		for k := range 4 {
+			c.symbol(i+k, uint16(z>>(16*k)), &w)
+		}
 	}
-	dst = c.bitStream(dst, uint64(out)*8+uint64(have))
+	for ; i < n; i++ {
+		x, y := binary.LittleEndian.Uint16(base[2*i:]), binary.LittleEndian.Uint16(target[2*i:])
+		c.keys[i] = byte(x >> (shift & 15) & mask)
+		c.symbol(i, uint16(difference4(uint64(x), uint64(y))), &w)
+	}
+	dst = c.bitStream(dst, w.count())
 	return c.sorter.encode(dst, n)
+}
+
+// symbol sets the symbol of element i from its zigzag difference and writes the low bits.
+func (c *Coder) symbol(i int, z uint16, w *bitWriter) {
+	s := symbolOf16[z]
+	c.syms[i] = s
+	f := &symbols16[s]
+	w.put((uint32(z)+1)>>1&f.mask, f.bits)
 }
 
 func (c *Coder) decodeFloat16(dst []byte, t Type, base, p []byte) ([]byte, error) {
@@ -109,29 +114,64 @@ func (c *Coder) decodeFloat16(dst []byte, t Type, base, p []byte) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	shift, mask := exponents16(t)
-	keys := c.keys[:n]
-	for i := range keys {
-		keys[i] = byte(binary.LittleEndian.Uint16(base[2*i:]) >> (shift & 15) & mask)
-	}
+	c.exponents(t, base)
 	if p, err = c.sorter.decode(p, n); err != nil {
 		return nil, err
 	}
-	at := uint64(0)
-	syms := c.syms[:n]
-	for i, s := range syms {
-		f := &symbols16[s]
-		low := uint32(binary.LittleEndian.Uint64(c.bits[at>>3:])>>(at&7)) & f.mask
-		at += uint64(f.bits)
-		x := binary.LittleEndian.Uint16(base[2*i:])
-		neg := f.neg ^ uint32(int32(int16(x))>>31)
-		d := (f.base + low ^ neg) - neg
-		binary.LittleEndian.PutUint16(dst[2*i:], unordered16(ordered16(x)+uint16(d)))
+	at, i := uint64(0), 0
+	for ; i+4 <= n; i += 4 {
+		s := binary.LittleEndian.Uint32(c.syms[i:])
+		z := widen(s)
+		if s&0xe0e0e0e0 != 0 {
+			z, at = c.differences4(s, at)
+		}
+		x := binary.LittleEndian.Uint64(base[2*i:])
+		signs := spreadTops(x)
+		y := unordered4(addLanes(ordered4(x, signs), unzigzag4(z, signs)))
+		binary.LittleEndian.PutUint64(dst[2*i:], y)
+	}
+	for ; i < n; i++ {
+		z, next := c.low(c.syms[i], at)
+		at = next
+		x := uint64(binary.LittleEndian.Uint16(base[2*i:]))
+		binary.LittleEndian.PutUint16(dst[2*i:], uint16(target4(x, z)))
 	}
 	if at != total {
 		return nil, errCorrupt
 	}
 	return p, nil
+}
+
+// exponents sets the keys of 16-bit floats.
+func (c *Coder) exponents(t Type, base []byte) {
+	shift, mask := exponents16(t)
+	mask4 := uint64(mask) * ones
+	n := len(base) / 2
+	i := 0
+	for ; i+4 <= n; i += 4 {
+		x := binary.LittleEndian.Uint64(base[2*i:])
+		binary.LittleEndian.PutUint32(c.keys[i:], narrow(x>>(shift&15)&mask4))
+	}
+	for ; i < n; i++ {
+		c.keys[i] = byte(binary.LittleEndian.Uint16(base[2*i:]) >> (shift & 15) & mask)
+	}
+}
+
+// low returns the zigzag difference of a symbol whose low bits begin at bit at, and where the next ones do.
+func (c *Coder) low(sym byte, at uint64) (z, next uint64) {
+	f := &symbols16[sym]
+	raw := uint32(binary.LittleEndian.Uint64(c.bits[at>>3:])>>(at&7)) & f.mask
+	d := uint16((f.base + raw ^ f.neg) - f.neg)
+	return uint64(d<<1 ^ uint16(int16(d)>>15)), at + uint64(f.bits)
+}
+
+func (c *Coder) differences4(s uint32, at uint64) (z, next uint64) {
+	for k := range 4 {
+		var v uint64
+		v, at = c.low(byte(s>>(8*k)), at)
+		z |= v << (16 * k)
+	}
+	return z, at
 }
 
 func ordered32(v uint32) uint32 { return v ^ (uint32(int32(v)>>31) | 1<<31) }
@@ -141,7 +181,7 @@ func unordered32(v uint32) uint32 { return v ^ (^uint32(int32(v)>>31) | 1<<31) }
 func (c *Coder) encodeFloat32(dst []byte, base, target []byte) []byte {
 	n := len(base) / 4
 	keys, syms := c.keys[:n], c.syms[:n]
-	acc, have, out := uint64(0), uint(0), 0
+	w := bitWriter{out: c.bits[:]}
 	for i := range keys {
 		x := binary.LittleEndian.Uint32(base[4*i:])
 		y := binary.LittleEndian.Uint32(target[4*i:])
@@ -152,14 +192,9 @@ func (c *Coder) encodeFloat32(dst []byte, base, target []byte) []byte {
 		s, m := symbolOf(uint64(uint32(d<<1^d>>31)), direct32)
 		syms[i] = s
 		f := &symbols32[s]
-		acc |= uint64(m&f.mask) << (have & 63)
-		have += uint(f.bits)
-		binary.LittleEndian.PutUint64(c.bits[out:], acc)
-		out += int(have >> 3)
-		acc >>= have & 56 & 63
-		have &= 7
+		w.put(m&f.mask, f.bits)
 	}
-	dst = c.bitStream(dst, uint64(out)*8+uint64(have))
+	dst = c.bitStream(dst, w.count())
 	return c.sorter.encode(dst, n)
 }
 

@@ -30,7 +30,7 @@ func Guess(sample []byte) (t Type, phase int, ok bool) {
 // phaseOf returns at which byte the elements of a known type most likely begin.
 func phaseOf(t Type, data []byte) int {
 	best, phase := ^uint64(0), 0
-	for p := range t.Element() {
+	for p := 0; p < t.Element() && t.Element() > 1; p++ {
 		// The middle of a file is less likely to be a header than its start.
 		lo := max(0, len(data)/2-guessMost/2) / 8 * 8
 		lo = min(lo+p, len(data))
@@ -49,11 +49,12 @@ func guessAs(t Type, data []byte) (score uint64, fits bool) {
 	if n < guessLeast {
 		return ^uint64(0), false
 	}
-	var exps, below [256]uint32
+	var exps, below, low [256]uint32
 	for i := range n {
 		e := data[i*w : i*w+w]
 		exps[exponentOf(t, e)]++
 		below[e[w-2]]++
+		low[e[w/2-1]]++
 	}
 	score = cost(&exps) / uint64(n)
 	// Values are plausible from 2^-40 to 2^12 for the wide exponents; fp16 has not the range to be picky.
@@ -67,6 +68,8 @@ func guessAs(t Type, data []byte) (score uint64, fits bool) {
 	}
 	plausible := uint64(inside)*10 >= uint64(n)*9 && exps[exponentOf(t, []byte{0, 0, 0xff, 0xff}[4-w:])] <= uint32(n)/256
 	random := cost(&below)/uint64(n) >= 7<<12
+	// The lower half of an fp32 is random, or zero where it was a bf16, but never another float's exponent.
+	random = random && (cost(&low)/uint64(n) >= 7<<12 || t == F32 && low[0] > uint32(n)/100*99)
 	return score, plausible && random && score <= most && score > 1<<11
 }
 

@@ -1,4 +1,4 @@
 package tensor
 
-// CoderMemory bounds what a Coder keeps, in bytes.
-const CoderMemory = 8 << 20
+// CoderMemory bounds what a Coder keeps, in bytes: its own tables, those of the entropy coders, and one coded block.
+const CoderMemory = 12 << 20

@@ -106,8 +106,7 @@ func (c *Coder) decodeQuants(dst []byte, t Type, base, p []byte) (rest []byte, e
 func (c *Coder) classify(n, width int) {
 	for i := 0; i < n; i += width {
 		x, y := binary.LittleEndian.Uint16(c.a[i:]), binary.LittleEndian.Uint16(c.b[i:])
-		d := int16(ordered16(y) - ordered16(x))
-		c.class[i/width] = byte(min(bits.Len16(uint16(d<<1^d>>15)), 15)) << 4
+		c.class[i/width] = byte(min(bits.Len16(uint16(difference4(uint64(x), uint64(y)))), 15)) << 4
 	}
 }
 

@@ -1,5 +1,7 @@
 package tensor
 
+import "encoding/binary"
+
 // tableCost is what a stream of its own costs over a shared one, in the units of cost: its table and lengths.
 const tableCost = 40 * 8 << 12
 
@@ -11,40 +13,45 @@ type sorter struct {
 	hists              [256][256]uint32
 }
 
-// places counts the keys and returns where each key's symbols begin.
-func (s *sorter) places(n int) (at [257]int) {
+// places counts the keys and returns where each key's symbols begin, and those of the second half of the elements.
+func (s *sorter) places(n int) (at, second [257]int) {
 	var a, b [256]uint32
-	keys := s.keys[:n]
-	i := 0
-	for ; i+1 < n; i += 2 {
-		a[keys[i]]++
-		b[keys[i+1]]++
+	lo, hi := s.keys[:n/2], s.keys[n/2:n]
+	hi = hi[:len(hi)]
+	for i, k := range lo {
+		a[k]++
+		b[hi[i]]++
 	}
-	if i < n {
-		a[keys[i]]++
+	if len(hi) > len(lo) {
+		b[hi[len(lo)]]++
 	}
 	for k := range a {
 		at[k+1] = at[k] + int(a[k]+b[k])
+		second[k] = at[k] + int(a[k])
 	}
-	return at
+	return at, second
 }
 
-// encode appends the first n symbols.
+// encode appends the first n symbols. Both halves are sorted at the same time, which hides the latency of the counters.
 func (s *sorter) encode(dst []byte, n int) []byte {
-	at := s.places(n)
-	next := at
-	keys := s.keys[:n]
-	syms := s.syms[:n]
+	at, q := s.places(n)
+	p := at
+	half := n / 2
+	keys, syms := s.keys[:half], s.syms[:half]
+	keys2, syms2 := s.keys[half:half+half], s.syms[half:half+half]
 	for i, k := range keys {
-		p := next[k]
-		next[k] = p + 1
-		s.sorted[p&(maxAtoms-1)] = syms[i]
+		k2 := keys2[i]
+		j, j2 := p[k], q[k2]
+		s.sorted[j&(maxAtoms-1)] = syms[i]
+		s.sorted[j2&(maxAtoms-1)] = syms2[i]
+		p[k], q[k2] = j+1, j2+1
+	}
+	if n > 2*half {
+		s.sorted[q[s.keys[n-1]]] = s.syms[n-1]
 	}
 	ends := s.split(&at)
 	dst = append(dst, byte(len(ends)-1))
-	for _, k := range ends[:len(ends)-1] {
-		dst = append(dst, k)
-	}
+	dst = append(dst, ends[:len(ends)-1]...)
 	lo := 0
 	for _, k := range ends {
 		hi := at[int(k)+1]
@@ -82,35 +89,51 @@ func (s *sorter) split(at *[257]int) (ends []byte) {
 	return append(ends, byte(max(open, 0)))
 }
 
+// countSymbols makes the histogram. Four counters for each symbol keep a frequent one from waiting for itself.
 func countSymbols(h *[256]uint32, syms []byte) {
 	clear(h[:])
-	var b [256]uint32
-	i := 0
-	for ; i+1 < len(syms); i += 2 {
-		h[syms[i]]++
-		b[syms[i+1]]++
+	if len(syms) >= 1024 {
+		var b, c, d [256]uint32
+		for len(syms) >= 8 {
+			v := binary.LittleEndian.Uint64(syms)
+			h[byte(v)]++
+			b[byte(v>>8)]++
+			c[byte(v>>16)]++
+			d[byte(v>>24)]++
+			h[byte(v>>32)]++
+			b[byte(v>>40)]++
+			c[byte(v>>48)]++
+			d[byte(v>>56)]++
+			syms = syms[8:]
+		}
+		for i := range h {
+			h[i] += b[i] + c[i] + d[i]
+		}
 	}
-	if i < len(syms) {
-		h[syms[i]]++
-	}
-	for i, c := range b {
-		h[i] += c
+	for _, s := range syms {
+		h[s]++
 	}
 }
 
 // decode reads the first n symbols, whose keys are set, and returns what follows.
 func (s *sorter) decode(p []byte, n int) ([]byte, error) {
-	at := s.places(n)
+	at, q := s.places(n)
 	p, err := s.decodeSorted(p, &at)
 	if err != nil {
 		return nil, err
 	}
-	keys := s.keys[:n]
-	syms := s.syms[:n]
+	half := n / 2
+	keys, syms := s.keys[:half], s.syms[:half]
+	keys2, syms2 := s.keys[half:half+half], s.syms[half:half+half]
 	for i, k := range keys {
-		q := at[k]
-		at[k] = q + 1
-		syms[i] = s.sorted[q&(maxAtoms-1)]
+		k2 := keys2[i]
+		j, j2 := at[k], q[k2]
+		syms[i] = s.sorted[j&(maxAtoms-1)]
+		syms2[i] = s.sorted[j2&(maxAtoms-1)]
+		at[k], q[k2] = j+1, j2+1
+	}
+	if n > 2*half {
+		s.syms[n-1] = s.sorted[q[s.keys[n-1]]]
 	}
 	return p, nil
 }

@@ -39,9 +39,11 @@ func (e *entropy) encode(dst, syms []byte, hist *[256]uint32) []byte {
 	if n == 0 {
 		return dst
 	}
-	most := uint32(0)
-	for _, c := range hist {
-		most = max(most, c)
+	most, last := uint32(0), 0
+	for i, c := range hist {
+		if c > 0 {
+			most, last = max(most, c), i
+		}
 	}
 	if most == n {
 		return append(dst, methodRun, syms[0])
@@ -49,6 +51,8 @@ func (e *entropy) encode(dst, syms []byte, hist *[256]uint32) []byte {
 	method, data := byte(methodStored), []byte(nil)
 	// Huffman wastes up to a bit for each symbol where one symbol has most of the mass.
 	if most > n/2 {
+		*(*[256]uint32)(e.fse.Histogram()) = *hist
+		e.fse.HistogramFinished(byte(last), int(most))
 		method, data = e.tryFSE(syms)
 	} else {
 		method, data = e.tryHuff(syms)
