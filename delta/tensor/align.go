@@ -9,8 +9,11 @@ import (
 type Span struct{ New, Old, Len int64 }
 
 const (
-	// alignWindow is the count of consecutive signs that make a fingerprint, and the step of the index.
+	// alignWindow is the most consecutive signs that make a fingerprint, and the largest step of the index.
 	alignWindow = 32
+	// alignSmall is the count of base elements up to which a fingerprint has 24 signs and the step is 16: more of them
+	// survive, and there are few enough to make false candidates rare.
+	alignSmall = 1 << 24
 	// alignChunk is the count of elements that are judged at once when a match grows.
 	alignChunk = 64
 	// alignCheck is the count of elements whose signs are compared before a candidate is believed.
@@ -26,8 +29,8 @@ const (
 // New and disjoint; Old may repeat. They begin on whole elements, of which the phase is guessed for each side.
 //
 // Weights that were trained further keep most of their signs. Runs of 32 signs of the base are indexed at every 32nd element
-// and looked up at every element of the target; a candidate is checked on 256 signs, then grows both ways while signs and
-// magnitudes agree. Memory is about a sixteenth of both inputs and 4 to 8 bytes for each 32 elements of the base.
+// (24 and 16th for up to 2^24 elements) and looked up at every element of the target; a candidate is checked on 256 signs, then grows both ways while signs and
+// magnitudes agree. Memory is about a sixteenth of both inputs and 4 to 8 bytes for each step of the index.
 func Align(base, target []byte, t Type) []Span {
 	w := t.Element()
 	if w == 0 || w > 4 || t == Bytes {
@@ -57,6 +60,7 @@ type aligner struct {
 	base, target []byte
 	w            int
 	nb, nt       int
+	window, step int
 	exp          exponentRule
 	sb, st       []uint64 // signs, one bit for each element, and two words of padding
 	table        []uint32 // by hash of a window: its number in the base, plus 1
@@ -70,6 +74,10 @@ type exponentRule struct{ shift, near uint16 }
 func newAligner(base, target []byte, t Type) *aligner {
 	w := t.Element()
 	a := &aligner{base: base, target: target, w: w, nb: len(base) / w, nt: len(target) / w}
+	a.window, a.step = alignWindow, alignWindow
+	if a.nb <= alignSmall {
+		a.window, a.step = 24, 16
+	}
 	switch t {
 	case F16:
 		a.exp = exponentRule{10, 1}
@@ -106,21 +114,26 @@ func bitsAt(s []uint64, i int) uint64 {
 }
 
 // telling reports whether a window has enough of both signs to be a fingerprint.
-func telling(v uint32) bool {
+func (a *aligner) telling(v uint32) bool {
 	n := bits.OnesCount32(v)
-	return n >= 6 && n <= 26
+	return n >= a.window/5 && n <= a.window-a.window/5
+}
+
+// print returns the fingerprint of the signs from element i on.
+func (a *aligner) print(s []uint64, i int) uint32 {
+	return uint32(bitsAt(s, i)) & (1<<a.window - 1)
 }
 
 func (a *aligner) hash(v uint32) uint32 { return v * 2654435761 >> a.shift }
 
 func (a *aligner) index() {
-	n := a.nb / alignWindow
+	n := (a.nb-a.window)/a.step + 1
 	log := min(uint(bits.Len(uint(n))), 31)
 	a.shift = 32 - log
 	a.table = make([]uint32, 1<<log)
 	for i := range n {
-		v := uint32(bitsAt(a.sb, i*alignWindow))
-		if !telling(v) {
+		v := a.print(a.sb, i*a.step)
+		if !a.telling(v) {
 			continue
 		}
 		h := a.hash(v)
@@ -136,15 +149,15 @@ func (a *aligner) index() {
 // search walks over the target.
 func (a *aligner) search() {
 	done := 0
-	for i := 0; i+alignWindow <= a.nt; i++ {
-		v := uint32(bitsAt(a.st, i))
-		if !telling(v) {
+	for i := 0; i+a.window <= a.nt; i++ {
+		v := a.print(a.st, i)
+		if !a.telling(v) {
 			continue
 		}
 		h := a.hash(v)
 		for try := range uint32(alignTries) {
-			j := (int(a.table[h^try]) - 1) * alignWindow
-			if j < 0 || uint32(bitsAt(a.sb, j)) != v || !a.check(i, j) {
+			j := (int(a.table[h^try]) - 1) * a.step
+			if j < 0 || a.print(a.sb, j) != v || !a.check(i, j) {
 				continue
 			}
 			lo, hi := a.grow(i, j, done)
@@ -234,7 +247,7 @@ func (a *aligner) prefix(i, j, n, dir int) (good int, all bool) {
 		if a.near(i+k*dir, j+k*dir) {
 			score++
 		} else {
-			score -= 2
+			score--
 		}
 		if score > best {
 			good, best = k+1, score

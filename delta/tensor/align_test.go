@@ -119,3 +119,41 @@ func BenchmarkAlign(b *testing.B) {
 		Align(base, target, BF16)
 	}
 }
+
+// TestAlignNoisy has parts of many lengths in another order, trained so far that one sign in seven changed; with the
+// fingerprints of small and of large bases.
+func TestAlignNoisy(t *testing.T) {
+	w := tune(11, 1<<18, 0.01)
+	base, tuned := pack(F16, w.base), pack(F16, w.target)
+	r := rand.New(rand.NewSource(5))
+	var parts [][2]int
+	for at := 0; at < 1<<18; {
+		n := min(64<<r.Intn(10)+r.Intn(64), 1<<18-at)
+		parts = append(parts, [2]int{at, at + n})
+		at += n
+	}
+	r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+	var target []byte
+	var olds []int64
+	for _, p := range parts {
+		target = append(target, tuned[2*p[0]:2*p[1]]...)
+		for i := 2 * p[0]; i < 2*p[1]; i++ {
+			olds = append(olds, int64(i))
+		}
+	}
+	for _, x := range []struct{ window, step, least int }{{24, 16, 90}, {32, 32, 50}} {
+		a := newAligner(base, target, F16)
+		a.window, a.step = x.window, x.step
+		a.index()
+		a.search()
+		spans := a.spans
+		for i, s := range spans {
+			spans[i] = Span{2 * s.New, 2 * s.Old, 2 * s.Len}
+		}
+		got := covered(t, spans, base, target, func(at int64) int64 { return olds[at] })
+		if got*100 < int64(len(target)*x.least) {
+			t.Errorf("%d signs every %d: %d of %d bytes aligned", x.window, x.step, got, len(target))
+		}
+		t.Logf("%d signs every %d: %d of %d bytes, %d parts, %d spans", x.window, x.step, got, len(target), len(parts), len(spans))
+	}
+}

@@ -18,7 +18,8 @@ const (
 )
 
 // A laneModel tells how the lanes of a tensor changed as a whole. Element i of the tensor is in lane i/run modulo the count of
-// lanes: the columns of a matrix if run is 1, its rows or parts of them if run is larger. Layers whose normalisation was folded into their weights have a factor for each
+// lanes: the columns of a matrix if run is 1, its rows or parts of them if run is larger.
+// Layers whose normalisation was folded into their weights have a factor for each
 // output; and lanes that were trained more have larger differences.
 type laneModel struct {
 	lanes int // 0: no model

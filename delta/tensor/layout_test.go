@@ -247,7 +247,7 @@ func (f farReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func TestLayoutLeavesDataAlone(t *testing.T) {
-	const n = 5 << 30
+	const n = int64(5) << 30
 	header := fmt.Sprintf(`{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}`, n, n)
 	file := safetensorsFile(header, 0)
 	_, ts, err := Layout(farReader{file}, int64(len(file))+n)
