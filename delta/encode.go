@@ -18,6 +18,7 @@ import (
 type coder struct {
 	level Level
 	diff  *diff.Encoder
+	quick *diff.Encoder // for segments of which little comes from the bases
 	tens  *tensor.Coder
 	zstd  *zstd.Encoder
 }
@@ -27,12 +28,18 @@ func newCoder(level Level) (*coder, error) {
 	if err != nil {
 		return nil, err
 	}
+	quick := d
+	if level == LevelMax {
+		if quick, err = diff.NewEncoder(diff.Default); err != nil {
+			return nil, err
+		}
+	}
 	effort := zstd.SpeedBestCompression
 	if level == LevelFast {
 		effort = zstd.SpeedDefault
 	}
 	z, err := newZstdEncoder(effort)
-	return &coder{level: level, diff: d, tens: tensor.NewCoder(), zstd: z}, err
+	return &coder{level: level, diff: d, quick: quick, tens: tensor.NewCoder(), zstd: z}, err
 }
 
 func newZstdEncoder(effort zstd.EncoderLevel) (*zstd.Encoder, error) {
@@ -233,11 +240,13 @@ func (t *task) segment(c *coder, m *diff.Map, target []byte, at int64) (record, 
 	if err := m.Layout(base, at, t.src.vault.read); err != nil {
 		return record{}, err
 	}
-	r := record{kind: recDiff, plain: int64(len(target)), body: c.diff.Segment(nil, target, base, at, m)}
-	if covered(m.Copies, at, int64(len(target)))*2 < int64(len(target)) {
-		r = c.smaller(r, target)
+	r := record{kind: recDiff, plain: int64(len(target))}
+	if covered(m.Copies, at, int64(len(target)))*2 >= int64(len(target)) {
+		r.body = c.diff.Segment(nil, target, base, at, m)
+		return r, nil
 	}
-	return r, nil
+	r.body = c.quick.Segment(nil, target, base, at, m) // context mixing of new bytes would cost a second for each megabyte
+	return c.smaller(r, target), nil
 }
 
 // covered counts the bytes of [at, at+n) that copies make.

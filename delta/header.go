@@ -195,6 +195,9 @@ func (h *Header) checkBases() error {
 // copyMemory is what one copy of a map costs a decoder, with its indexes.
 const copyMemory = 48
 
+// slack is what a collector leaves lying about beside many short-lived copies.
+const slack = 8 << 20
+
 // fixedMemory is the program itself, read-ahead and hashing.
 const fixedMemory = 24 << 20
 
@@ -206,6 +209,7 @@ func (h *Header) memory(workers int) int64 {
 	each := int64(h.maxPlain) + cachedPages*pageSize
 	if h.uses&usesDiff != 0 {
 		each += diff.DecodeMemory
+		m += slack
 	}
 	if h.uses&usesTensor != 0 {
 		each += tensor.CoderMemory

@@ -49,11 +49,19 @@ func (p *predictor) misses(target []byte, runs []run, lo, hi int, u rule) int {
 	return n
 }
 
+const (
+	goodEnough = 4   // a rule with so few misses in a page is not worth a change
+	sampled    = 100 // so many changed fields of a page are looked at
+)
+
 // best returns the rule with the fewest misses; the one of the page before, if it is as good.
 func (p *predictor) best(target []byte, runs []run, lo, hi int, last rule) rule {
 	best, least := last, p.misses(target, runs, lo, hi, last)
+	if least <= goodEnough {
+		return last
+	}
 	try := func(u rule) {
-		if least == 0 || u == last {
+		if least <= goodEnough || u == last {
 			return
 		}
 		if n := p.misses(target, runs, lo, hi, u); n < least {
@@ -93,17 +101,18 @@ func (p *predictor) funcRules(try func(rule), addr int64) {
 // bestFields returns what foretells most of the changed fields at even and at odd places.
 func (p *predictor) bestFields(target []byte, runs []run, lo, hi int) rule {
 	var hits [2][fieldLoads + MaxLoads]int
-	kinds := fieldLoads + len(p.m.OldLoads)
+	kinds, seen := fieldLoads+len(p.m.OldLoads), 0
 	for j := range runs {
 		r := &runs[j]
 		a, b := max(lo, r.lo), min(hi, r.hi)
 		a += int(-(p.at + int64(a)) & 3)
-		for i := a; i+4 <= b; i += 4 {
+		for i := a; i+4 <= b && seen < sampled; i += 4 {
 			odd := (p.at + int64(i)) >> 2 & 1
 			want := binary.LittleEndian.Uint32(target[i:])
 			if want == binary.LittleEndian.Uint32(p.base[i:]) {
 				continue
 			}
+			seen++
 			for what := uint8(1); int(what) < kinds; what++ {
 				if v, ok := p.field(r, i, what); ok && v == want {
 					hits[odd][what]++

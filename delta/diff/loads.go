@@ -1,13 +1,14 @@
 package diff
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 )
 
 // Loads returns where an executable's bytes are in memory: the sections of an ELF file (32 or 64 bits, little-endian), or
 // its segments if it names no sections, or the sections of a PE file. It returns nil for other bytes, and for files that
-// contradict themselves. Loads need not be sorted.
+// contradict themselves. They are sorted by Off and do not overlap.
 func Loads(img []byte) []Load {
 	var out []Load
 	switch {
@@ -18,10 +19,20 @@ func Loads(img []byte) []Load {
 	case len(img) > 64 && string(img[:2]) == "MZ":
 		out = peSections(img)
 	}
-	if len(out) > MaxLoads {
-		out = out[:MaxLoads]
+	return tidy(out)
+}
+
+// tidy sorts loads and drops those that begin inside others, and what is too many.
+func tidy(in []Load) []Load {
+	slices.SortStableFunc(in, func(a, b Load) int { return cmp.Compare(a.Off, b.Off) })
+	out, end := in[:0], int64(0)
+	for _, l := range in {
+		if l.Off >= end {
+			out = append(out, l)
+			end = l.Off + l.Len
+		}
 	}
-	return out
+	return out[:min(len(out), MaxLoads)]
 }
 
 // A reader reads fields; one that lies outside the bytes reads as 0 and sets bad.
@@ -96,7 +107,10 @@ func elfSections(img []byte) []Load {
 			continue
 		}
 		if kind == elfNoBits {
-			l.Off, l.Len = min(max(l.Off, 0), int64(len(img))), 0
+			l.Off, l.Len = 0, 0
+			if k := len(out) - 1; k >= 0 {
+				l.Off = out[k].Off + out[k].Len // wherever it says it is, there may be other bytes
+			}
 		}
 		out = keep(out, l, img)
 		if r.name(names+int64(r.at(h, 4)), ".go.module") {

@@ -29,7 +29,7 @@ type Load struct{ Off, Addr, Len int64 }
 // and of the old bytes. A Map may not be changed after its first use; then it may be used by several goroutines.
 type Map struct {
 	Copies             []match.Copy // sorted by New, not overlapping, at most match.MaxCopies
-	OldLoads, NewLoads []Load       // addresses on both sides, at most MaxLoads each; empty if there are none
+	OldLoads, NewLoads []Load       // sorted by Off, not overlapping, at most MaxLoads each; empty if unknown
 
 	once   sync.Once
 	shifts [2]shifts
@@ -72,13 +72,14 @@ func ParseMap(b []byte, newLen, oldLen int64) (*Map, error) {
 		if n > MaxLoads {
 			return nil, corrupt("too many loads")
 		}
-		last := Load{}
+		last, end := Load{}, int64(0)
 		for range n {
 			var l Load
 			k.load(&l, &last)
-			if c.over() || !inside(l.Off, l.Len, side.size) || l.Addr > maxAddr || l.Addr < -maxAddr {
+			if c.over() || l.Off < end || !inside(l.Off, l.Len, side.size) || l.Addr > maxAddr || l.Addr < -maxAddr {
 				return nil, corrupt("load outside")
 			}
+			end = l.Off + l.Len
 			*side.loads = append(*side.loads, l)
 		}
 	}
@@ -97,6 +98,9 @@ func ParseMap(b []byte, newLen, oldLen int64) (*Map, error) {
 	}
 	if c.over() {
 		return nil, corrupt("map runs out")
+	}
+	if match.Crowded(m.Copies) {
+		return nil, corrupt("copies too close together")
 	}
 	return m, nil
 }

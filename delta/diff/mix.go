@@ -13,7 +13,8 @@ type mixed struct {
 	dst   []byte
 	rules []rule
 
-	groups, flags, values, extras *model
+	groups, flags  *model
+	values, extras *octets
 
 	miss     []uint64 // a bit for each byte of dst: foretold wrongly, or made by no copy
 	hist     uint32   // of the last groups
@@ -32,8 +33,9 @@ const (
 
 // sizes of the models' tables, in bits of lines.
 const (
-	maxValueBits = 16
-	maxExtraBits = 16
+	flagBits     = 18
+	maxValueBits = 18
+	maxExtraBits = 20
 )
 
 func newMixed(c *coder, p *predictor, dst []byte, rules []rule) *mixed {
@@ -41,15 +43,17 @@ func newMixed(c *coder, p *predictor, dst []byte, rules []rule) *mixed {
 	for _, r := range p.runs {
 		extra -= r.hi - r.lo
 	}
-	size := bits.Len(uint(extra / 4))
 	x := &mixed{c: c, p: p, dst: dst, rules: rules, miss: make([]uint64, len(dst)/64+2)}
-	x.groups = newModel(10, 5, 128, 250)
-	x.flags = newModel(15, 8, 256, 120)
-	x.values = newModel(maxValueBits, 8, 128, 60)
-	x.extras = newModel(min(max(size, 10), maxExtraBits), 7, 512, 60)
+	x.groups = newModel(14, 5, 128, 250)
+	x.flags = newModel(tableBits(len(dst)/16, flagBits), 8, 256, 120)
+	x.values = newOctets(tableBits(len(dst)/8, maxValueBits), 8, 128)
+	x.extras = newOctets(tableBits(extra*8, maxExtraBits), 7, 512)
 	x.finder.init(extra, dst)
 	return x
 }
+
+// tableBits returns the bits of a number, from 10 to limit.
+func tableBits(n, limit int) int { return min(max(bits.Len(uint(n)), 10), limit) }
 
 // run codes all bytes and tells whether a reader had enough to read.
 func (x *mixed) run() bool {
@@ -95,10 +99,10 @@ func (x *mixed) group(r *run, lo, hi int) {
 		x.hist & 0xffff,
 	}
 	for i := range x.groups.n {
-		x.groups.line(i, h[i])
+		x.groups.look(i, h[i])
 	}
 	set := x.hist&3 | min(quiet, 15)<<2
-	bit := x.groups.code(x.c, 1, set, x.missed(lo, hi))
+	bit := x.groups.code(x.c, set, x.missed(lo, hi))
 	x.hist = x.hist<<1 | uint32(bit)
 	if bit == 0 {
 		if !x.c.enc {
@@ -115,10 +119,10 @@ func (x *mixed) group(r *run, lo, hi int) {
 		bit := 1
 		if any || b < hi {
 			for i := range x.groups.n {
-				x.groups.line(i, h[i]+0x1000000+uint32(a-lo))
+				x.groups.look(i, h[i]+0x1000000+uint32(a-lo))
 			}
-			x.groups.line(2, x.recent&0xffff|1<<24)
-			bit = x.groups.code(x.c, 2, set+64, x.missed(a, b))
+			x.groups.look(2, x.recent&0xffff|1<<24)
+			bit = x.groups.code(x.c, set+64, x.missed(a, b))
 		}
 		if bit == 0 {
 			if !x.c.enc {
@@ -198,14 +202,14 @@ func (x *mixed) flag(i, start int, field, target uint32) int {
 	}
 	m := x.flags
 	for k := range m.n {
-		m.line(k, h[k])
+		m.look(k, h[k])
 	}
 	bit := 0
 	if x.c.enc && x.dst[i] != o[i] {
 		bit = 1
 	}
 	set := x.recent&15 | uint32(min(x.since, 7))<<4 | moved<<7
-	return m.code(x.c, 1, set, bit)
+	return m.code(x.c, set, bit)
 }
 
 // past returns the four bytes before i, the last one lowest.

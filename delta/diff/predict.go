@@ -17,6 +17,7 @@ const (
 	ruleMixed  = 4 // eight bytes as in ruleWords where they are an address, else as in ruleFields
 	ruleFrames = 5 // the records of .eh_frame
 	ruleFuncs  = 6 // the function records of a Go program; even: its code, odd: its function data
+	rules      = 7
 )
 
 // What four-byte fields are relative to; from fieldLoads on, the start of a load of the old file.
@@ -52,7 +53,9 @@ type predictor struct {
 
 func newPredictor(m *Map, base []byte, at int64) *predictor {
 	p := &predictor{m: m, s: &m.addresses()[0], far: &m.addresses()[1], at: at, base: base, out: append([]byte(nil), base...)}
-	for _, c := range m.Copies[m.first(at):] {
+	first := m.first(at)
+	p.runs = make([]run, 0, m.first(at+int64(len(base)))-first+1+2*(len(m.OldLoads)+len(m.NewLoads)))
+	for _, c := range m.Copies[first:] {
 		c = part(c, at, len(base))
 		if c.Len <= 0 {
 			break

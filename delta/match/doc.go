@@ -3,7 +3,8 @@
 // # The index
 //
 // The old bytes are cut into blocks of 16. A table has one uint32 slot per hash value, eight slots for each five blocks,
-// so 0.4 bytes for each old byte; a slot holds a block number plus one, the earliest block of its content. A hash is reduced
+// so 0.4 bytes for each old byte; a slot holds a block number plus one, the earliest block of its content.
+// A bitmap of eight bits per block tells most absent blocks without a look at the table. A hash is reduced
 // to the table's size by the high half of a product, so that the table needs no power of two.
 //
 // # The search

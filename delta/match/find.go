@@ -1,5 +1,7 @@
 package match
 
+import "slices"
+
 // Options says how Find searches. Its zero value is a search by 16-byte anchors alone.
 type Options struct {
 	// Short adds a second pass that looks for matches of 8 bytes and more where the first left the target uncovered.
@@ -23,7 +25,24 @@ func (x *Index) Find(target []byte, opt Options) []Copy {
 	s.anchors()
 	s.widen()
 	s.out = join(s.out)
+	if opt.Short {
+		s.short()
+		s.out = join(s.out)
+	}
+	if Crowded(s.out) {
+		s.out = slices.DeleteFunc(s.out, func(c Copy) bool { return c.Len < Near/MaxNear })
+	}
 	return s.out[:min(len(s.out), MaxCopies)]
+}
+
+// Crowded tells whether more than MaxNear copies, which are sorted, begin in some Near bytes.
+func Crowded(copies []Copy) bool {
+	for i := MaxNear; i < len(copies); i++ {
+		if copies[i].New-copies[i-MaxNear].New < Near {
+			return true
+		}
+	}
+	return false
 }
 
 // join drops empty copies and makes one of neighbours that continue each other.
@@ -124,7 +143,7 @@ func (s *search) widen() {
 			limit = s.out[i+1].New
 		}
 		c.Len = min(c.Len, limit-c.New)
-		c.Len += int64(s.forward(int(c.New+c.Len), int(c.Old+c.Len), int(limit)))
+		c.Len += int64(s.forward(int(c.New+c.Len), int(c.Old+c.Len), int(limit), giveUp))
 		if i+1 == len(s.out) {
 			break
 		}
@@ -162,14 +181,14 @@ func (s *search) bridge(c, next *Copy) bool {
 
 // extend lets a copy grow backward, down to p[limit].
 func (s *search) extend(c *Copy, limit int64) {
-	b := int64(s.backward(int(c.New), int(c.Old), int(limit)))
+	b := int64(s.backward(int(c.New), int(c.Old), int(limit), giveUp))
 	c.New, c.Old, c.Len = c.New-b, c.Old-b, c.Len+b
 }
 
-// forward returns how far a copy that ends before p[at] and old[c] is worth following.
-func (s *search) forward(at, c, limit int) int {
+// forward returns how far a copy that ends before p[at] and old[c] is worth following, until it is worse by give.
+func (s *search) forward(at, c, limit, give int) int {
 	same, score, best := 0, 0, 0
-	for k := 0; at+k < limit && c+k < len(s.old) && k-2*same <= giveUp; k++ {
+	for k := 0; at+k < limit && c+k < len(s.old) && k-2*same <= give; k++ {
 		if s.old[c+k] == s.p[at+k] {
 			same++
 		}
@@ -181,9 +200,9 @@ func (s *search) forward(at, c, limit int) int {
 }
 
 // backward is forward's mirror, down to p[limit].
-func (s *search) backward(at, c, limit int) int {
+func (s *search) backward(at, c, limit, give int) int {
 	same, score, best := 0, 0, 0
-	for k := 1; at-k >= limit && c-k >= 0 && k-2*same <= giveUp; k++ {
+	for k := 1; at-k >= limit && c-k >= 0 && k-2*same <= give; k++ {
 		if s.old[c-k] == s.p[at-k] {
 			same++
 		}

@@ -12,6 +12,8 @@ type bitWriter struct {
 	acc uint64
 	n   uint
 	err error
+
+	lit, dist [288]word // of the block
 }
 
 func (b *bitWriter) bits(v uint32, k uint) {
@@ -59,31 +61,44 @@ func (b *bitWriter) flush() {
 	b.buf = b.buf[:0]
 }
 
-// block writes one whole block; h is nil unless the block is dynamic.
-func (b *bitWriter) block(d *deflateBlock, h *blockHead) error {
+// begin writes what comes before the symbols of a block; h is nil unless the block is dynamic.
+func (b *bitWriter) begin(d *deflateBlock, h *blockHead) error {
 	final := uint32(0)
 	if d.final {
 		final = 1
 	}
 	b.bits(final|uint32(d.kind)<<1, 3)
-	lit, dist := fixedLengths()
-	switch d.kind {
-	case kindStored:
+	if d.kind == kindStored {
 		b.align(d.pad)
 		b.bits(uint32(len(d.stored)), 16)
 		b.bits(uint32(len(d.stored))^0xffff, 16)
 		b.whole()
 		b.bytes(d.stored)
 		return b.err
-	case kindDynamic:
+	}
+	lit, dist := fixedLengths()
+	if d.kind == kindDynamic {
 		if err := b.head(h); err != nil {
 			return err
 		}
 		lit, dist = h.lit, h.dist
 	}
-	if err := b.symbols(d.tokens, lit, dist); err != nil {
-		return err
+	var ok1, ok2 bool
+	b.lit, ok1 = wordsOf(lit)
+	b.dist, ok2 = wordsOf(dist)
+	if !ok1 || !ok2 {
+		return corrupt("block code has too many words")
 	}
+	return b.err
+}
+
+// close ends a block that is not stored.
+func (b *bitWriter) close(d *deflateBlock) error {
+	end := b.lit[endOfBlock]
+	if end.bits == 0 {
+		return corrupt("end of block without a code")
+	}
+	b.bits(uint32(end.code), uint(end.bits))
 	if d.final {
 		b.align(d.pad)
 	}
@@ -112,13 +127,9 @@ func (b *bitWriter) head(h *blockHead) error {
 	return nil
 }
 
-// symbols writes tokens and the end marker; a symbol without a code is an error.
-func (b *bitWriter) symbols(tokens []token, lit, dist []uint8) error {
-	lc, ok1 := wordsOf(lit)
-	dc, ok2 := wordsOf(dist)
-	if !ok1 || !ok2 {
-		return corrupt("block code has too many words")
-	}
+// symbols writes tokens; one without a code is an error.
+func (b *bitWriter) symbols(tokens []token) error {
+	lc, dc := &b.lit, &b.dist
 	missing := false
 	for i, t := range tokens {
 		if i&0xfff == 0 {
@@ -136,11 +147,9 @@ func (b *bitWriter) symbols(tokens []token, lit, dist []uint8) error {
 		b.bits(uint32(w.code)|(uint32(t.length())-uint32(lengthBase[l]))<<w.bits, uint(w.bits+lengthExtra[l]))
 		b.bits(uint32(v.code)|(uint32(t.dist())-uint32(distBase[d]))<<v.bits, uint(v.bits+distExtra[d]))
 	}
-	end := lc[endOfBlock]
-	if missing || end.bits == 0 {
+	if missing {
 		return corrupt("token without a code")
 	}
-	b.bits(uint32(end.code), uint(end.bits))
 	return b.err
 }
 

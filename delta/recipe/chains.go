@@ -12,8 +12,11 @@ type chains struct {
 	m          *rules
 	w          *window
 	head       []int32          // newest place of a hash
-	prev       [ringSize]uint16 // how far back the place before is with the same hash; 0: out of reach
-	start, end int              // of the stream's plain bytes
+	prev       [ringSize]uint16 // how far back the place before is with the same hash; noPlace: out of reach
+	origin     int              // of the stream's plain bytes
+	stop       int              // where they end
+	start, end int              // of those that the writer may look at
+	job        int              // where the writer begins anew, if the rules say so
 	cut        int              // Go: where the writer's window begins
 	pos        int
 	ins        int // first position not yet inserted
@@ -36,23 +39,88 @@ func newChains(c *chains, m *rules, w *window, start, end int) *chains {
 		}
 		c = &chains{head: make([]int32, size)}
 	}
-	c.m, c.w, c.start, c.end, c.cut, c.pos, c.ins = m, w, start, end, start, start, start
-	c.prevLen, c.ahead, c.gaveUp = m.minLen-1, noPosition, 0
+	c.m, c.w, c.origin, c.stop, c.cut, c.pos = m, w, start, end, start, start
+	c.end, c.job = start, start
+	c.begin()
+	return c
+}
+
+// begin starts the writer at pos, with what the rules say of the bytes before as its dictionary.
+func (c *chains) begin() {
+	c.start = c.pos - min(c.m.dict, c.pos-c.origin)
+	c.ins = c.start
+	c.forget()
 	for i := range c.head {
 		c.head[i] = nowhere
 	}
-	return c
 }
+
+// forget drops what the writer knew of the next position.
+func (c *chains) forget() { c.prevLen, c.ahead, c.gaveUp = c.m.minLen-1, noPosition, 0 }
+
+// enter goes on to the next piece of the input when the one before is done.
+func (c *chains) enter() {
+	for c.pos >= c.end && c.end < c.stop {
+		c.forget()
+		if c.m.period == 0 {
+			c.end, c.job = c.stop, c.stop
+			return
+		}
+		if c.pos >= c.job && c.pos > c.origin {
+			c.begin()
+		}
+		c.piece()
+	}
+}
+
+// piece finds the end of the piece at pos. A job of the writer has so many bytes, or ends with the last hit of a rolling
+// hash in that many; each hit ends a piece.
+func (c *chains) piece() {
+	limit := c.job
+	if c.pos >= c.job {
+		limit = min(c.pos+c.m.period, c.stop)
+		c.job = limit
+	}
+	c.end = limit
+	if !c.m.rolling {
+		return
+	}
+	h, i := uint32(rollHit), c.pos-12
+	if i < c.origin {
+		i = c.origin
+	}
+	first, last := 0, 0
+	for ; i < limit; i++ {
+		h = (h<<1 ^ uint32(c.w.buf[i])) & rollMask
+		if h == rollHit && i >= c.pos {
+			if last = i + 1; first == 0 {
+				first = last
+			}
+		}
+	}
+	if first > 0 {
+		c.end, c.job = first, last
+	}
+}
+
+// The rolling hash of pigz -R has a hit when it has this value.
+const (
+	rollMask = 1<<12 - 1
+	rollHit  = rollMask >> 1
+)
 
 // noPosition is a value of ahead that no position ever has, however far the window slides.
 const noPosition = math.MinInt32
 
-func (c *chains) position() int   { return c.pos }
-func (c *chains) flushed() bool   { return c.pos >= c.end }
-func (c *chains) done(n int) bool { return n >= c.m.block || c.pos >= c.end }
+func (c *chains) position() int { return c.pos }
+func (c *chains) flushed() bool { return c.pos >= c.stop }
+func (c *chains) done(n int) bool {
+	return n >= c.m.block || c.pos >= c.stop || n > 0 && c.pos >= c.end
+}
 
 func (c *chains) rebase(k int) {
 	c.start, c.end, c.cut, c.pos, c.ins = c.start-k, c.end-k, c.cut-k, c.pos-k, c.ins-k
+	c.origin, c.stop, c.job = c.origin-k, c.stop-k, c.job-k
 	if c.ahead != noPosition {
 		c.ahead -= k
 	}
@@ -96,7 +164,7 @@ func (c *chains) insert(k int, hash uint32) {
 	h := &c.head[hash]
 	d := k - int(*h)
 	if d > ringSize {
-		d = 0
+		d = noPlace
 	}
 	c.prev[k&ringMask] = uint16(d)
 	*h = int32(k)
@@ -132,28 +200,26 @@ func (c *chains) find(i, prevLen int) (length, dist int) {
 	limit, nice := min(maxMatch, look), min(m.nice, look)
 	lo, further := c.reach(i)
 	buf := c.w.buf[:i+limit]
-	d := int(c.prev[i&ringMask])
-	p := i - d
-	if d == 0 || p < lo || c.ins <= i {
+	p := i - int(c.prev[i&ringMask])
+	if p < lo || c.ins <= i {
 		return 0, 0
 	}
 	// A longer match has the byte at best and the one before in common.
-	for end := load16(buf, i+best-1); ; {
-		if load16(buf, p+best-1) == end {
+	at := buf[best-1:]
+	for end := load16(at, i); ; {
+		if load16(at, p) == end {
 			n := matchLen(buf[i:], buf[p:])
 			if n > best && (!m.sliding || n > 4 || i-p <= 4096) {
 				best, dist = n, i-p
 				if n >= nice {
 					break
 				}
-				end = load16(buf, i+best-1)
+				at = buf[best-1:]
+				end = load16(at, i)
 			}
 		}
-		if tries--; tries <= 0 || i-p == ringSize {
-			break // or the writer's ring has already been overwritten here
-		}
-		d := int(c.prev[p&ringMask])
-		if p -= d; d == 0 || p < further {
+		tries--
+		if p -= int(c.prev[p&ringMask]); p < further || tries <= 0 {
 			break
 		}
 	}
@@ -163,9 +229,13 @@ func (c *chains) find(i, prevLen int) (length, dist int) {
 	return best, dist
 }
 
+// noPlace is a way back that leads out of every reach.
+const noPlace = 1<<16 - 1
+
 func load16(b []byte, i int) uint16 { return binary.LittleEndian.Uint16(b[i:]) }
 
 func (c *chains) predict() token {
+	c.enter()
 	lit := token(c.w.buf[c.pos])
 	c.gaveUp = 0
 	if c.m.lazy == 0 {
@@ -191,6 +261,7 @@ func (c *chains) predict() token {
 }
 
 func (c *chains) commit(t token) {
+	c.enter()
 	if !t.isMatch() {
 		c.insertTo(c.pos)
 		c.prevLen = c.m.minLen - 1
@@ -211,11 +282,12 @@ func (c *chains) commit(t token) {
 		c.ins = max(c.ins, c.pos+n)
 	}
 	c.pos += n
-	c.prevLen, c.ahead, c.gaveUp = c.m.minLen-1, noPosition, 0
+	c.forget()
 }
 
 func (c *chains) jump(pos int) {
+	c.enter()
 	c.insertTo(pos - 1)
 	c.pos = pos
-	c.prevLen, c.ahead, c.gaveUp = c.m.minLen-1, noPosition, 0
+	c.forget()
 }

@@ -80,7 +80,7 @@ func (f *fast) plan(pos int) ([]placed, int) {
 		end = min(end, pos-in+p)
 		if in == 0 {
 			f.forget(pos)
-			if d := min(f.m.dict, pos-f.start); d > 0 {
+			if d := min(f.m.dict, pos-f.start); d > 0 && f.m.level > 0 {
 				f.base = pos - d
 				f.search(pos-d, pos)
 			}

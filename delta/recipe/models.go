@@ -22,6 +22,9 @@ type Model uint16
 
 // String is the name of the writer and level, for people.
 func (m Model) String() string {
+	if z := m.zstdLevel(); z != 0 {
+		return "klauspost-zstd-1.20-" + z.String()
+	}
 	if r := m.rules(); r != nil {
 		return r.name
 	}
@@ -49,8 +52,9 @@ type rules struct {
 	sliding  bool // Go: history is also cut where the writer's 64 KiB window begins
 	level    int  // fast: 1 to 6, 0 for no search at all
 	unit     int  // fast: plain bytes of a unit
-	period   int  // fast, lazy: the writer begins anew after so many plain bytes; 0: never
+	period   int  // the writer begins anew after so many plain bytes; 0: never
 	dict     int  // and then may look back so far
+	rolling  bool // chains: a period ends with a hit of a rolling hash, see chains.piece
 	literals int  // lazy: plain bytes whose literal costs matches are weighed by; 0: not weighed
 }
 
@@ -86,7 +90,10 @@ const (
 	famGo     Model = 100 // Go's compress/flate up to 1.26, levels 1 to 9
 	famZlib   Model = 200 // zlib with its default memory, and GNU gzip, levels 1 to 9
 	famZlib9  Model = 210 // the same with memLevel 9
-	famRabin  Model = 220 // zlib with a four-byte hash, levels 4 to 9
+	famRabin  Model = 220 // zlib with a four-byte hash, levels 1 to 9
+	famPigz   Model = 230 // pigz, levels 1 to 9
+	famPigzR  Model = 240 // pigz --rsyncable
+	famPigzI  Model = 250 // pigz --independent
 	famKp     Model = 300 // klauspost/compress, and Go from 1.27 on, levels 1 to 9; 0 is Huffman only
 	famKpOld  Model = 310 // klauspost/compress 1.15.15 to 1.17.11, levels 1 to 9
 	famPgzip  Model = 320 // pgzip on klauspost/compress, levels 1 to 9; 0 is Huffman only
@@ -105,7 +112,7 @@ func (m Model) rules() *rules {
 	switch fam {
 	case famGo:
 		return goRules(n)
-	case famZlib, famZlib9, famRabin:
+	case famZlib, famZlib9, famRabin, famPigz, famPigzR, famPigzI:
 		return zlibRules(fam, n)
 	case famKp, famKpOld, famPgzip, famPgzOld:
 		return kpRules(fam, n)
@@ -138,9 +145,12 @@ func zlibRules(fam Model, n int) *rules {
 		name, r.hash, r.block = "zlib-mem9", hashShift16, 1<<15-1
 	case famRabin:
 		name, r.hash = "zlib-rabin", hashRabin
-		if n < 4 {
-			return nil
-		}
+	case famPigz:
+		name, r.period, r.dict = "pigz", 128<<10, ringSize
+	case famPigzR:
+		name, r.period, r.dict, r.rolling = "pigz-rsyncable", 128<<10, ringSize, true
+	case famPigzI:
+		name, r.period = "pigz-independent", 128<<10
 	}
 	if n == 0 {
 		return nil
@@ -177,11 +187,10 @@ func kpRules(fam Model, n int) *rules {
 
 // models lists all models, the most common writers first.
 func models() []Model {
-	return []Model{106, 101, 335, 325, 331, 321, 306, 301, 305, 315, 311, 206, 209, 109, 309, 226, 229, 316, 326, 336,
+	return []Model{106, 101, 335, 325, 331, 321, 306, 301, 305, 315, 311, 206, 209, 109, 236, 239, 246, 309, 226, 229, 316, 326, 336,
 		102, 103, 104, 105, 107, 108, 201, 202, 203, 204, 205, 207, 208,
 		302, 303, 304, 307, 308, 312, 313, 314, 317, 318, 319, 322, 323, 324, 327, 328, 329, 332, 333, 334, 337, 338, 339, 300, 320, 400,
-		216, 219, 211, 212, 213, 214, 215, 217, 218, 224, 225, 227, 228}
+		216, 219, 211, 212, 213, 214, 215, 217, 218, 221, 222, 223, 224, 225, 227, 228,
+		231, 232, 233, 234, 235, 237, 238, 241, 242, 243, 244, 245, 247, 248, 249,
+		251, 252, 253, 254, 255, 256, 257, 258, 259}
 }
-
-// Memory is the most bytes that a Remaker of the model holds, besides the plain bytes and parts it is given.
-func (m Model) Memory() int64 { return 16 << 20 }

@@ -7,8 +7,10 @@ const (
 	evVerbatim = 0x01
 	evMember   = 0x02
 	evTrailer  = 0x03
+	evMore     = 0x04
 	evBlock    = 0x80
 
+	blkKind   = 3 // as deflate says it; 3: the block before goes on
 	blkFinal  = 1 << 2
 	blkHead   = 1 << 3 // the header is as predicted
 	blkLength = 1 << 4 // the block ends where the writer may end one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 )
 
 // A sample is the head of the file: blocks of at least sampleSize plain bytes that hold sampleMatches matches, but not more
@@ -12,6 +13,7 @@ const (
 	sampleSize    = 1280 << 10 // more than the blocks of any parallel writer
 	sampleMatches = 8 << 10
 	sampleMost    = 8 << 20
+	sampleShort   = 128 << 10
 	maxMembers    = 1 << 24
 )
 
@@ -79,13 +81,14 @@ func (s *sampler) pick(ctx context.Context, plain io.Reader) (Model, error) {
 	if _, err := io.ReadFull(plain, head); err != nil {
 		return 0, err
 	}
+	likely, err := s.likely(ctx, head)
+	if err != nil {
+		return 0, err
+	}
 	var best Model
 	least := -1
-	for _, m := range models() {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		cost, perfect, err := s.cost(m, head, least)
+	for _, m := range likely {
+		cost, perfect, err := s.cost(ctx, m, head, least)
 		if err != nil && !errors.Is(err, ErrNoRecipe) && !errors.Is(err, errInflate) {
 			return 0, err
 		}
@@ -102,9 +105,50 @@ func (s *sampler) pick(ctx context.Context, plain io.Reader) (Model, error) {
 	return best, nil
 }
 
+// likely sorts the models by what they miss in the first blocks of the sample, and drops those that miss much more than others.
+func (s *sampler) likely(ctx context.Context, head []byte) ([]Model, error) {
+	short := &sampler{members: s.members}
+	for _, b := range s.blocks {
+		if short.plain >= sampleShort {
+			break
+		}
+		short.blocks = append(short.blocks, b)
+		short.plain += b.plainLen()
+	}
+	type candidate struct {
+		m    Model
+		cost int
+	}
+	var all []candidate
+	limit, least := -1, -1
+	for _, m := range models() {
+		cost, _, err := short.cost(ctx, m, head, limit)
+		if errors.Is(err, ErrNoRecipe) || errors.Is(err, errInflate) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, candidate{m, cost}); least < 0 || cost < least {
+			least, limit = cost, 2*cost+64
+		}
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int { return a.cost - b.cost })
+	var out []Model
+	for _, c := range all {
+		if c.cost <= limit {
+			out = append(out, c.m)
+		}
+	}
+	return out, nil
+}
+
 // cost is the size of the sample's recipe under a model, and whether that misses nothing; or ErrNoRecipe where it grows above
 // limit, unless that is negative.
-func (s *sampler) cost(m Model, head []byte, limit int) (cost int, perfect bool, err error) {
+func (s *sampler) cost(ctx context.Context, m Model, head []byte, limit int) (cost int, perfect bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, false, err
+	}
 	if limit < 0 {
 		limit = MaxRecipe
 	}

@@ -71,6 +71,8 @@ func Unwrap(ctx context.Context, dst io.Writer, src Source, limit int64) (int64,
 	switch Detect(src) {
 	case Gzip:
 		err = gunzip(out, in)
+	case Zstd:
+		err = unzstd(out, in)
 	default:
 		err = corrupt("the form of the file is not known")
 	}

@@ -6,7 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"hash/crc32"
 	"io"
 	"io/fs"
@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // goroot is where the Go that runs the tests keeps its sources: input that nobody here made.
@@ -29,16 +31,11 @@ func goroot(t testing.TB) string {
 	return strings.TrimSpace(string(out))
 }
 
-// sourceTar is a tar of part of the Go source tree, about n bytes; edit changes some files' text and every mtime.
-func sourceTar(t testing.TB, n int, edit bool) []byte {
+// sourceTar is a tar of part of the Go source tree, about n bytes.
+func sourceTar(t testing.TB, n int) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	mtime := time.Unix(1700000000, 0)
-	if edit {
-		mtime = time.Unix(1710000000, 0)
-	}
-	k := 0
 	root := filepath.Join(goroot(t), "src")
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -48,12 +45,8 @@ func sourceTar(t testing.TB, n int, edit bool) []byte {
 		if err != nil {
 			return err
 		}
-		k++
-		if edit && k%37 == 0 {
-			b = append(bytes.ReplaceAll(b, []byte("return"), []byte("RETURN now")), "// changed\n"...)
-		}
 		rel, _ := filepath.Rel(root, p)
-		if err := w.WriteHeader(&tar.Header{Name: rel, Mode: 0o644, Size: int64(len(b)), ModTime: mtime}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: rel, Mode: 0o644, Size: int64(len(b)), ModTime: time.Unix(1700000000, 0)}); err != nil {
 			return err
 		}
 		if _, err := w.Write(b); err != nil {
@@ -73,7 +66,13 @@ func sourceTar(t testing.TB, n int, edit bool) []byte {
 	return buf.Bytes()
 }
 
-var smallSource = sync.OnceValue(func() []byte { return sourceTar(&testing.T{}, 6<<20, false) })
+// mixed is about 2.5 MB: text, noise, zeros, text again.
+var mixed = sync.OnceValue(func() []byte {
+	src := sourceTar(&testing.T{}, 3<<19)
+	b := append(bytes.Clone(src[:1<<20]), noise(300<<10, 7)...)
+	b = append(b, make([]byte, 400<<10)...)
+	return append(b, src[1<<19:3<<19]...)
+})
 
 // noise is deterministic bytes that do not compress.
 func noise(n int, seed uint64) []byte {
@@ -87,74 +86,56 @@ func noise(n int, seed uint64) []byte {
 	return b
 }
 
-func goGzip(t testing.TB, p []byte, level, chunk int) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	w, err := gzip.NewWriterLevel(&buf, level)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for len(p) > 0 {
-		k := min(chunk, len(p))
-		if _, err := w.Write(p[:k]); err != nil {
-			t.Fatal(err)
-		}
-		p = p[k:]
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
-// pipe runs p through a command of this machine.
-func pipe(t testing.TB, p []byte, name string, arg ...string) []byte {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("needs %s on the machine: its output is the input of this test", name)
-	}
-	c := exec.Command(name, arg...)
-	c.Stdin = bytes.NewReader(p)
-	out, err := c.Output()
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return out
-}
-
-const pyZlib = `import sys,zlib
-l=int(sys.argv[1]);m=int(sys.argv[2])
-c=zlib.compressobj(l,zlib.DEFLATED,31,m)
-d=sys.stdin.buffer.read()
-sys.stdout.buffer.write(c.compress(d)+c.flush())`
-
 // memory is a file in memory.
 type memory struct{ *bytes.Reader }
 
 func file(b []byte) memory { return memory{bytes.NewReader(b)} }
 
-// rewrap takes a file apart and builds it again; it returns the model and the size of the recipe.
-func rewrap(t testing.TB, src []byte) (Model, int) {
+func trailerOf(p []byte) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(p))
+	return binary.LittleEndian.AppendUint32(b, uint32(len(p)))
+}
+
+// recorded is a recipe in memory.
+type recorded struct {
+	model Model
+	lens  []int
+	parts [][]byte
+}
+
+// size is that of all parts after zstd, as a caller compresses them.
+func (r *recorded) size(t testing.TB) (n int) {
 	t.Helper()
-	ctx := context.Background()
-	var plain bytes.Buffer
-	if _, err := Unwrap(ctx, &plain, file(src), 1<<40); err != nil {
-		t.Fatalf("unwrap: %v", err)
+	e, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	size := 0
-	var parts [][]byte
-	var lens []int
-	m, err := Record(ctx, file(src), bytes.NewReader(plain.Bytes()), int64(plain.Len()), func(n int, p []byte) error {
-		parts, lens, size = append(parts, p), append(lens, n), size+len(p)
+	for _, p := range r.parts {
+		n += len(e.EncodeAll(p, nil))
+	}
+	return n
+}
+
+func record(src, plain []byte) (r recorded, err error) {
+	r.model, err = Record(context.Background(), file(src), bytes.NewReader(plain), int64(len(plain)), func(n int, p []byte) error {
+		r.lens, r.parts = append(r.lens, n), append(r.parts, bytes.Clone(p))
 		return nil
 	})
+	return r, err
+}
+
+func (r *recorded) remake(plain []byte, piece int) ([]byte, error) {
+	var out bytes.Buffer
+	m, err := NewRemaker(r.model, &out, int64(len(plain)), pieces(plain, piece))
 	if err != nil {
-		t.Fatalf("record: %v", err)
+		return nil, err
 	}
-	if got := remake(t, m, plain.Bytes(), lens, parts); !bytes.Equal(got, src) {
-		t.Fatalf("%s: remade %d bytes differ from the %d of the file", m, len(got), len(src))
+	for i, p := range r.parts {
+		if err := m.Part(r.lens[i], p); err != nil {
+			return nil, err
+		}
 	}
-	return m, size
+	return out.Bytes(), m.Close()
 }
 
 // pieces hands out b in pieces of n bytes.
@@ -169,55 +150,118 @@ func pieces(b []byte, n int) func() ([]byte, error) {
 	}
 }
 
-func remake(t testing.TB, m Model, plain []byte, lens []int, parts [][]byte) []byte {
+// rewrap takes a file apart and builds it again; it returns the recipe.
+func rewrap(t testing.TB, src []byte) recorded {
 	t.Helper()
-	var out bytes.Buffer
-	r, err := NewRemaker(m, &out, int64(len(plain)), pieces(plain, 100_000))
+	var plain bytes.Buffer
+	n, err := Unwrap(context.Background(), &plain, file(src), 1<<40)
+	if err != nil || n != int64(plain.Len()) {
+		t.Fatalf("unwrap: %d bytes of %d, %v", plain.Len(), n, err)
+	}
+	r, err := record(src, plain.Bytes())
+	if err != nil {
+		t.Fatalf("record: %v", err)
+	}
+	sum := 0
+	for i, n := range r.lens {
+		if sum += n; n > MaxPart || len(r.parts[i]) > MaxRecipe {
+			t.Fatalf("part of %d plain bytes and %d", n, len(r.parts[i]))
+		}
+	}
+	if sum != plain.Len() {
+		t.Fatalf("parts cover %d of %d plain bytes", sum, plain.Len())
+	}
+	got, err := r.remake(plain.Bytes(), 100_000)
+	if err != nil || !bytes.Equal(got, src) {
+		t.Fatalf("%s: remade %d bytes differ from the %d of the file, %v", r.model, len(got), len(src), err)
+	}
+	return r
+}
+
+func goGzip(t testing.TB, p []byte, level int) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w, err := gzip.NewWriterLevel(&buf, level)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, p := range parts {
-		if err := r.Part(lens[i], p); err != nil {
-			t.Fatalf("remake part %d of %d: %v", i, len(parts), err)
-		}
-	}
-	if err := r.Close(); err != nil {
+	if _, err := w.Write(p); err != nil {
 		t.Fatal(err)
 	}
-	return out.Bytes()
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
 }
 
-func TestRecipeIsExactAndSmall(t *testing.T) {
-	src := smallSource()
-	mixed := append(append(append([]byte(nil), src[:1<<20]...), noise(300<<10, 7)...), make([]byte, 400<<10)...)
-	mixed = append(mixed, src[1<<20:3<<19]...)
-	type input struct {
+func TestUnwrapRefuses(t *testing.T) {
+	p := mixed()[:100_000]
+	gz := goGzip(t, p, 6)
+	damaged := bytes.Clone(gz)
+	damaged[len(damaged)-6] ^= 1
+	for _, c := range []struct {
 		name  string
-		gz    []byte
-		limit float64 // of the gzip file, in percent
-	}
-	var in []input
-	for l := 1; l <= 9; l++ {
-		in = append(in, input{fmt.Sprintf("go-%d", l), goGzip(t, mixed, l, 32<<10), 0.1})
-		if l%2 == 0 || l == 1 || l == 9 {
-			in = append(in, input{fmt.Sprintf("gzip -%d", l), pipe(t, mixed, "gzip", "-nc", fmt.Sprintf("-%d", l)), 0.1})
-			in = append(in, input{fmt.Sprintf("zlib -%d", l), pipe(t, mixed, "python3", "-c", pyZlib, fmt.Sprint(l), "8"), 0.1})
+		src   []byte
+		limit int64
+		want  error
+	}{
+		{"too long", gz, 99_999, ErrTooLong},
+		{"checksum", damaged, 1 << 20, ErrCorrupt},
+		{"cut short", gz[:len(gz)/2], 1 << 20, ErrCorrupt},
+		{"no form", p, 1 << 20, ErrCorrupt},
+		{"empty", nil, 1 << 20, ErrCorrupt},
+	} {
+		if _, err := Unwrap(context.Background(), io.Discard, file(c.src), c.limit); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
-	in = append(in, input{"zlib -6 mem 9", pipe(t, mixed, "python3", "-c", pyZlib, "6", "9"), 0.1})
-	in = append(in, input{"go-6 all", goGzip(t, src, 6, 32<<10), 0.1}, input{"go-1 all", goGzip(t, src, 1, 32<<10), 0.1})
-	in = append(in, input{"gzip -6 all", pipe(t, src, "gzip", "-nc6"), 0.1})
-	for _, c := range in {
-		m, n := rewrap(t, c.gz)
-		pc := 100 * float64(n) / float64(len(c.gz))
-		t.Logf("%-18s model %-10s recipe %6d of %8d = %.3f %%", c.name, m, n, len(c.gz), pc)
-		if pc > c.limit {
-			t.Errorf("%s: recipe is %.3f %% of the file, want at most %.2f", c.name, pc, c.limit)
-		}
+	if n, err := Unwrap(context.Background(), io.Discard, file(gz), 100_000); n != 100_000 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Unwrap(done, io.Discard, file(gz), 1<<20); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
 	}
 }
 
-func trailerOf(p []byte) []byte {
-	b := binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(p))
-	return binary.LittleEndian.AppendUint32(b, uint32(len(p)))
+func TestRecordRefuses(t *testing.T) {
+	p := mixed()[:200_000]
+	gz := goGzip(t, p, 6)
+	other := bytes.Clone(p)
+	other[150_000] ^= 1
+	if _, err := record(gz, other); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("other plain bytes: %v", err)
+	}
+	if _, err := record(gz, p[:len(p)-1]); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("fewer plain bytes: %v", err)
+	}
+	if _, err := record(p, p); !errors.Is(err, ErrNoRecipe) {
+		t.Errorf("no form: %v", err)
+	}
+	want := errors.New("full")
+	_, err := Record(context.Background(), file(gz), bytes.NewReader(p), int64(len(p)), func(int, []byte) error { return want })
+	if !errors.Is(err, want) {
+		t.Errorf("emit: %v", err)
+	}
+}
+
+func TestRemakerRefuses(t *testing.T) {
+	p := mixed()[:200_000]
+	r := rewrap(t, goGzip(t, p, 6))
+	if _, err := r.remake(p[:len(p)-1], 1000); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("fewer plain bytes: %v", err)
+	}
+	if _, err := NewRemaker(7, io.Discard, 1, nil); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("unknown model: %v", err)
+	}
+	for _, cut := range []int{0, 1, len(r.parts[0]) - 1} {
+		bad := recorded{r.model, r.lens, [][]byte{r.parts[0][:cut]}}
+		if _, err := bad.remake(p, 1000); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("part cut to %d: %v", cut, err)
+		}
+	}
+	if _, err := (&recorded{model: r.model}).remake(p, 1000); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("parts missing: %v", err)
+	}
 }

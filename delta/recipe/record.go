@@ -25,6 +25,8 @@ func Record(ctx context.Context, src Source, plain io.ReaderAt, plainSize int64,
 	switch Detect(src) {
 	case Gzip:
 		m, err = recordGzip(ctx, src, io.NewSectionReader(plain, 0, plainSize), emit)
+	case Zstd:
+		m, err = recordZstd(ctx, src, io.NewSectionReader(plain, 0, plainSize), emit)
 	default:
 		err = ErrNoRecipe
 	}
@@ -87,6 +89,7 @@ type recorder struct {
 	out     partStreams
 	spare   predictor // the last one, for its tables
 	gap     uint64    // tokens foretold since the last miss
+	since   int       // tokens since the block began or might have ended
 	count   int       // members begun in this part
 	work    int       // bytes simulated in this part
 	plain   int       // plain bytes in the part so far
@@ -198,6 +201,9 @@ func (r *recorder) stored(b *deflateBlock) {
 
 func blockFlags(b *deflateBlock) byte {
 	f := byte(evBlock | b.kind)
+	if b.cont {
+		f |= blkKind
+	}
 	if b.final {
 		f |= blkFinal
 	}
@@ -209,6 +215,9 @@ func blockFlags(b *deflateBlock) byte {
 
 // event notes a block; n is its length, or the ends passed over if that is what the flags say.
 func (r *recorder) event(b *deflateBlock, flags byte, n int) {
+	if b.more {
+		r.out.events = append(r.out.events, evMore)
+	}
 	r.out.events = append(r.out.events, flags)
 	if flags&blkLength == 0 || r.m.share && b.kind != kindStored {
 		r.out.events = binary.AppendUvarint(r.out.events, uint64(n))
@@ -223,32 +232,37 @@ func (r *recorder) coded(b *deflateBlock) {
 	if r.m.plan == planUnits && !hasMatch(b.tokens) {
 		flags |= blkOther
 	}
-	passed, first, n, flush := 0, len(b.tokens), 0, false
+	passed, first, flush := 0, len(b.tokens), false
+	if !b.cont {
+		r.since = 0
+	}
 	for i, t := range b.tokens {
-		if i > 0 && r.pred.done(n) {
+		if r.since > 0 && r.pred.done(r.since) {
 			if passed == 0 {
 				first, flush = i, r.pred.flushed()
 			}
 			passed++
-			n = 0
+			r.since = 0
 		}
 		if flags&blkOther == 0 {
 			r.token(t)
 		}
 		r.pred.commit(t)
-		n++
+		r.since++
 	}
 	length := len(b.tokens)
-	if r.pred.done(n) && (r.m.share || passed == 0) {
+	switch {
+	case b.more:
+	case r.pred.done(r.since) && (r.m.share || passed == 0):
 		flags |= blkLength
 		length = passed
-	} else {
+	default:
 		r.missed = true
 	}
 	if !r.m.share || passed == 0 {
 		first, flush = len(b.tokens), r.pred.flushed()
 	}
-	if b.kind == kindDynamic {
+	if b.kind == kindDynamic && !b.cont {
 		if h := predictHead(r.m, b.tokens[:first], flush); bytes.Equal(h.spelling, b.head) {
 			flags |= blkHead
 		} else {

@@ -9,12 +9,62 @@ import (
 // Remaker writes a file again from its plain bytes and the parts of its recipe. Its memory is bounded by Model.Memory
 // whatever the parts are; its time by the plain bytes and the size of the parts.
 type Remaker struct {
+	todo int64 // plain bytes of parts to come
+	form remaker
+}
+
+// remaker does the work of a Remaker for one form.
+type remaker interface {
+	part(n int, part []byte) error
+	close() error // checks that all ended
+}
+
+// NewRemaker returns a Remaker that writes to w. plainSize is the number of plain bytes; next returns the following ones, at
+// least one, valid until it is called again, or io.EOF after the last. Errors: one that wraps ErrCorrupt for a model that
+// does not exist.
+func NewRemaker(m Model, w io.Writer, plainSize int64, next func() ([]byte, error)) (*Remaker, error) {
+	if plainSize < 0 {
+		return nil, corrupt("negative size")
+	}
+	if z := m.zstdLevel(); z != 0 {
+		f, err := newZstdRemaker(z, w, plainSize, next)
+		return &Remaker{todo: plainSize, form: f}, err
+	}
+	r := m.rules()
+	if r == nil {
+		return nil, corrupt("unknown model %d", m)
+	}
+	size := min(plainSize, slideAt+readAhead+2*lookahead)
+	f := &gzipRemaker{m: r, w: &window{buf: make([]byte, 0, size), next: next}, bw: bitWriter{w: w}, beg: plainSize}
+	return &Remaker{todo: plainSize, form: f}, nil
+}
+
+// Part writes the bytes that a part describes; n is its number of plain bytes. After an error the Remaker is of no use.
+// Errors: one that wraps ErrCorrupt; those of the writer and of next.
+func (r *Remaker) Part(n int, part []byte) error {
+	if n < 0 || n > MaxPart || len(part) > MaxRecipe || int64(n) > r.todo {
+		return corrupt("part out of range")
+	}
+	r.todo -= int64(n)
+	return r.form.part(n, part)
+}
+
+// Close checks that the parts were all there, and lets memory go. It writes nothing.
+func (r *Remaker) Close() error {
+	err := r.form.close()
+	if err == nil && r.todo != 0 {
+		err = corrupt("parts are missing")
+	}
+	return err
+}
+
+// gzipRemaker writes gzip members.
+type gzipRemaker struct {
 	m     *rules
 	w     *window
 	bw    bitWriter
 	pred  predictor
 	pos   int   // while there is no predictor
-	todo  int64 // plain bytes of parts to come
 	left  int   // plain bytes left in the part
 	inner int64 // plain bytes left in the stream
 	beg   int64 // plain bytes that may still be declared to be in streams
@@ -24,36 +74,22 @@ type Remaker struct {
 	trail bool   // a stream has ended, and no trailer was written since
 	in    partStreams
 	spare predictor // the last one, for its tables
+	open  bool      // the block goes on in the next piece
+	more  bool      // so does the one that comes
+	since int       // tokens since the block began or might have ended
 	count int       // streams begun in this part
 	work  int       // bytes simulated in this part
 	gap   int64     // tokens to foretell before the next miss; negative: no more misses
 	blk   deflateBlock
 }
 
-// NewRemaker returns a Remaker that writes to w. plainSize is the number of plain bytes; next returns the following ones, at
-// least one, valid until it is called again, or io.EOF after the last. Errors: one that wraps ErrCorrupt for a model that does not exist.
-func NewRemaker(m Model, w io.Writer, plainSize int64, next func() ([]byte, error)) (*Remaker, error) {
-	r := m.rules()
-	if r == nil || plainSize < 0 {
-		return nil, corrupt("unknown model %d", m)
-	}
-	size := min(plainSize, slideAt+readAhead+2*lookahead)
-	return &Remaker{m: r, w: &window{buf: make([]byte, 0, size), next: next}, bw: bitWriter{w: w}, todo: plainSize, beg: plainSize}, nil
-}
-
-// Part writes the bytes that a part describes; n is its number of plain bytes. After an error the Remaker is of no use.
-// Errors: one that wraps ErrCorrupt; those of the writer and of next.
-func (r *Remaker) Part(n int, part []byte) error {
-	if n < 0 || n > MaxPart || len(part) > MaxRecipe || int64(n) > r.todo {
-		return corrupt("part out of range")
-	}
+func (r *gzipRemaker) part(n int, part []byte) error {
 	in, err := unpackPart(part)
 	if err != nil {
 		return err
 	}
 	r.in, r.count, r.work = in, 0, 0
 	r.left = n
-	r.todo -= int64(n)
 	if err := r.nextGap(); err != nil {
 		return err
 	}
@@ -62,23 +98,22 @@ func (r *Remaker) Part(n int, part []byte) error {
 			return err
 		}
 	}
-	if r.left != 0 || r.gap >= 0 || len(r.in.heads) != 0 || len(r.in.verbatim) != 0 {
+	if r.left != 0 || r.gap >= 0 || r.more || len(r.in.heads) != 0 || len(r.in.verbatim) != 0 {
 		return corrupt("part does not come out even")
 	}
 	r.bw.flush()
 	return r.bw.err
 }
 
-// Close checks that the parts were all there. It writes nothing.
-func (r *Remaker) Close() error {
-	if r.todo != 0 || r.pred != nil {
-		return corrupt("parts are missing")
+func (r *gzipRemaker) close() error {
+	if r.pred != nil {
+		return corrupt("the last stream does not end")
 	}
 	return nil
 }
 
 // room makes sure that the window reaches far enough ahead for one more token, and drops what nobody needs.
-func (r *Remaker) room() error {
+func (r *gzipRemaker) room() error {
 	pos := r.pred.position()
 	if len(r.w.buf)-pos >= lookahead || r.w.eof {
 		return nil
@@ -93,7 +128,7 @@ func (r *Remaker) room() error {
 	return r.w.ensure(pos + lookahead + readAhead)
 }
 
-func (r *Remaker) nextGap() error {
+func (r *gzipRemaker) nextGap() error {
 	r.gap = -1
 	if len(r.in.misses) == 0 {
 		return nil
@@ -103,11 +138,15 @@ func (r *Remaker) nextGap() error {
 	return err
 }
 
-func (r *Remaker) event() error {
+func (r *gzipRemaker) event() error {
 	e := r.in.events[0]
 	r.in.events = r.in.events[1:]
-	if e&evBlock != 0 && r.pred != nil && e&3 != 3 {
+	if r.pred != nil && e&evBlock != 0 && r.open == (e&blkKind == blkKind) {
 		return r.block(e)
+	}
+	if r.pred != nil && e == evMore && !r.more {
+		r.more = true
+		return nil
 	}
 	if r.pred != nil {
 		return corrupt("event %#x inside a stream", e)
@@ -139,7 +178,7 @@ func (r *Remaker) event() error {
 }
 
 // begin starts a deflate stream.
-func (r *Remaker) begin() error {
+func (r *gzipRemaker) begin() error {
 	n, err := uvarint(&r.in.events, uint64(r.beg))
 	if err != nil {
 		return err
@@ -154,70 +193,101 @@ func (r *Remaker) begin() error {
 	return nil
 }
 
-func (r *Remaker) block(flags byte) error {
+// block writes a block or a piece of one.
+func (r *gzipRemaker) block(flags byte) error {
 	b := &r.blk
-	b.kind, b.final, b.pad = int(flags&3), flags&blkFinal != 0, 0
 	b.tokens, b.stored = b.tokens[:0], nil
-	n, ends := -1, 0
-	if flags&blkLength == 0 || r.m.share && b.kind != kindStored {
-		v, err := uvarint(&r.in.events, maxBlockTokens)
-		if err != nil {
-			return err
-		}
-		if flags&blkLength == 0 {
-			n = int(v)
-		} else {
-			ends = int(v)
-		}
+	if b.cont = r.open; !b.cont {
+		b.kind, b.final, r.since = int(flags&blkKind), flags&blkFinal != 0, 0
 	}
+	r.open, r.more = r.more, false
+	n, ends, err := r.length(b, flags)
+	if err != nil {
+		return err
+	}
+	b.pad = 0
 	if flags&blkPad != 0 {
 		if len(r.in.events) == 0 {
 			return corrupt("padding missing")
 		}
 		b.pad, r.in.events = r.in.events[0], r.in.events[1:]
 	}
-	var h *blockHead
-	var err error
 	if b.kind == kindStored {
-		err = r.stored(b, flags, n)
+		if err = r.stored(b, flags, n); err == nil {
+			err = r.bw.begin(b, nil)
+		}
 	} else {
-		var first int
-		var flush bool
-		if first, flush, err = r.tokens(b, flags, n, ends); err == nil && b.kind == kindDynamic {
-			h, err = r.head(b.tokens[:first], flags, flush)
-		}
+		err = r.coded(b, flags, n, ends)
 	}
-	if err != nil {
+	if err != nil || r.open || !b.final {
 		return err
 	}
-	if err := r.bw.block(b, h); err != nil {
-		return err
+	if r.inner != 0 {
+		return corrupt("a stream ends early")
 	}
-	if b.final {
-		if r.inner != 0 {
-			return corrupt("a stream ends early")
-		}
-		r.sum()
-		r.pos, r.pred, r.trail = r.pred.position(), nil, true
-	}
+	r.sum()
+	r.pos, r.pred, r.trail = r.pred.position(), nil, true
 	return nil
 }
 
+// length reads how long a block is: n tokens or stored bytes, or if n is negative up to where the writer would end it after
+// passing over so many such places.
+func (r *gzipRemaker) length(b *deflateBlock, flags byte) (n, ends int, err error) {
+	predicted := flags&blkLength != 0
+	if r.open && (predicted || b.kind == kindStored) {
+		return 0, 0, corrupt("piece of a block without a length")
+	}
+	if predicted && (!r.m.share || b.kind == kindStored) {
+		return -1, 0, nil
+	}
+	v, err := uvarint(&r.in.events, MaxPart)
+	if err != nil {
+		return 0, 0, err
+	}
+	if predicted {
+		return -1, int(v), nil
+	}
+	return int(v), 0, nil
+}
+
+// coded writes a block with a code, or a piece of one.
+func (r *gzipRemaker) coded(b *deflateBlock, flags byte, n, ends int) error {
+	first, flush, err := r.tokens(b, flags, n, ends)
+	if err != nil {
+		return err
+	}
+	if !b.cont {
+		var h *blockHead
+		if b.kind == kindDynamic {
+			if h, err = r.head(b.tokens[:first], flags, flush); err != nil {
+				return err
+			}
+		}
+		if err := r.bw.begin(b, h); err != nil {
+			return err
+		}
+	}
+	if err := r.bw.symbols(b.tokens); err != nil || r.open {
+		return err
+	}
+	return r.bw.close(b)
+}
+
 // pass notes that the next n plain bytes went out.
-func (r *Remaker) pass(n int) {
+func (r *gzipRemaker) pass(n int) {
 	r.left -= n
 	r.inner -= int64(n)
 }
 
 // sum brings the checksum and size of the stream up to date.
-func (r *Remaker) sum() {
+func (r *gzipRemaker) sum() {
 	at := r.pred.position()
 	r.crc = crc32.Update(r.crc, crc32.IEEETable, r.w.buf[r.mark:at])
 	r.size += uint32(at - r.mark)
 	r.mark = at
 }
 
-func (r *Remaker) stored(b *deflateBlock, flags byte, n int) error {
+func (r *gzipRemaker) stored(b *deflateBlock, flags byte, n int) error {
 	if err := r.room(); err != nil {
 		return err
 	}
@@ -242,23 +312,22 @@ func (r *Remaker) stored(b *deflateBlock, flags byte, n int) error {
 }
 
 // outside reports whether n more plain bytes are too many for the part or the stream.
-func (r *Remaker) outside(n int) bool { return n > r.left || int64(n) > r.inner }
+func (r *gzipRemaker) outside(n int) bool { return n > r.left || int64(n) > r.inner }
 
 // tokens collects the tokens of a block: n of them, or if n is negative those up to where the writer may end one, after
 // passing over so many such places. It returns how many of them the block's code is made for, and whether the writer flushes
 // behind those.
-func (r *Remaker) tokens(b *deflateBlock, flags byte, n, ends int) (first int, flush bool, err error) {
-	since := 0
+func (r *gzipRemaker) tokens(b *deflateBlock, flags byte, n, ends int) (first int, flush bool, err error) {
 	for i := 0; i != n; i++ {
-		if (i > 0 || n < 0) && r.pred.done(since) {
+		if (r.since > 0 || n < 0) && r.pred.done(r.since) {
 			if n < 0 && ends == 0 {
 				break
 			}
-			if i == 0 {
+			if r.since == 0 {
 				return 0, false, corrupt("block out of range")
 			}
 			ends--
-			since = 0
+			r.since = 0
 			if first == 0 {
 				first, flush = i, r.pred.flushed()
 			}
@@ -268,7 +337,7 @@ func (r *Remaker) tokens(b *deflateBlock, flags byte, n, ends int) (first int, f
 			return 0, false, err
 		}
 		b.tokens = append(b.tokens, t)
-		since++
+		r.since++
 	}
 	if first == 0 || !r.m.share {
 		first, flush = len(b.tokens), r.pred.flushed()
@@ -277,8 +346,8 @@ func (r *Remaker) tokens(b *deflateBlock, flags byte, n, ends int) (first int, f
 }
 
 // next returns the i-th token of a block and goes on behind it.
-func (r *Remaker) next(flags byte, i int) (token, error) {
-	if i >= maxBlockTokens || r.outside(1) {
+func (r *gzipRemaker) next(flags byte, i int) (token, error) {
+	if i > maxPieceTokens || r.outside(1) {
 		return 0, corrupt("block out of range")
 	}
 	if err := r.room(); err != nil {
@@ -305,7 +374,7 @@ func (r *Remaker) next(flags byte, i int) (token, error) {
 }
 
 // token returns the next token: the predicted one, or after a miss the noted one.
-func (r *Remaker) token(literal token) (token, error) {
+func (r *gzipRemaker) token(literal token) (token, error) {
 	t := r.pred.predict()
 	if r.gap < 0 {
 		return t, nil
@@ -329,7 +398,7 @@ func (r *Remaker) token(literal token) (token, error) {
 	return t, r.nextGap()
 }
 
-func (r *Remaker) head(tokens []token, flags byte, flush bool) (*blockHead, error) {
+func (r *gzipRemaker) head(tokens []token, flags byte, flush bool) (*blockHead, error) {
 	if flags&blkHead != 0 {
 		h := predictHead(r.m, tokens, flush)
 		return &h, nil

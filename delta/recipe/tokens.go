@@ -24,7 +24,8 @@ func (t token) size() int {
 
 const (
 	maxMatch       = 258
-	maxBlockTokens = 1 << 20 // a block with more is left alone: no common writer makes one
+	maxPieceTokens = 1 << 18 // a coded block with more comes in pieces
+	maxPiecePlain  = 8 << 20 // or with more plain bytes
 	maxStored      = 65535
 	endOfBlock     = 256
 	litCodes       = 286
@@ -51,10 +52,12 @@ var (
 // errInflate says that a stream is not deflate, or is deflate of a shape that recipes do not cover.
 var errInflate = errors.New("not a deflate stream that a recipe can describe")
 
-// deflateBlock is one block of a stream, taken apart.
+// deflateBlock is one block of a stream, or a piece of one, taken apart.
 type deflateBlock struct {
 	kind   int
 	final  bool
+	cont   bool    // not the block's first piece
+	more   bool    // not its last
 	pad    byte    // the bits that a stored block skips, or those after the final block
 	tokens []token // none for a stored block
 	stored []byte
@@ -206,10 +209,14 @@ func fillTable(tab *[1 << 15]uint16, lens []uint8) bool {
 	return true
 }
 
-// next returns the next block. The block is reused by the next call.
+// next returns the next block or piece. It is reused by the next call.
 func (f *inflater) next() (*deflateBlock, error) {
 	b := &f.blk
 	b.tokens, b.stored, b.head, b.pad = b.tokens[:0], b.stored[:0], b.head[:0], 0
+	if b.cont = b.more; b.cont {
+		f.readTokens(b)
+		return b, f.closed(b)
+	}
 	b.final = f.bits(1) == 1
 	b.kind = f.bits(2)
 	switch b.kind {
@@ -227,16 +234,21 @@ func (f *inflater) next() (*deflateBlock, error) {
 	default:
 		return nil, errInflate
 	}
+	return b, f.closed(b)
+}
+
+// closed ends a block or piece; it returns an error if that was not all there.
+func (f *inflater) closed(b *deflateBlock) error {
 	if f.err != nil {
-		return nil, f.err
+		return f.err
 	}
-	if b.final {
+	if b.final && !b.more {
 		b.pad |= byte(f.bits(f.n & 7))
 	}
 	if f.phantom*8 > f.n {
-		return nil, errInflate
+		return errInflate
 	}
-	return b, nil
+	return nil
 }
 
 func (f *inflater) readStored(b *deflateBlock) {
@@ -293,11 +305,17 @@ func (f *inflater) readHead(b *deflateBlock) {
 }
 
 func (f *inflater) readTokens(b *deflateBlock) {
+	plain := 0
+	b.more = false
 	for f.err == nil {
+		if b.more = len(b.tokens) >= maxPieceTokens || plain >= maxPiecePlain; b.more {
+			return
+		}
 		s := f.symbol(&f.lit)
 		switch {
 		case s < endOfBlock:
 			b.tokens = append(b.tokens, token(s))
+			plain++
 		case s == endOfBlock:
 			return
 		case s >= litCodes:
@@ -315,9 +333,7 @@ func (f *inflater) readTokens(b *deflateBlock) {
 				return
 			}
 			b.tokens = append(b.tokens, matchOf(l, int(distBase[d])+f.bits(uint(distExtra[d]))))
-		}
-		if len(b.tokens) > maxBlockTokens {
-			f.err = errInflate
+			plain += l
 		}
 	}
 }

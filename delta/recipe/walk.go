@@ -61,7 +61,7 @@ func walkBlocks(ctx context.Context, f *inflater, v gzipVisitor) error {
 		if err := v.block(b); err != nil {
 			return err
 		}
-		if b.final {
+		if b.final && !b.more {
 			f.rewind()
 			return nil
 		}
