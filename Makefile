@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := -trimpath -buildvcs=false
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test race fuzz lint golden e2e demo clean ci
+.PHONY: build test race fuzz lint golden e2e demo bench bench-quick arm64 clean ci
 
 build: bin/wcbundle
 
@@ -17,6 +17,7 @@ bin/wcbundle:
 
 test: build
 	go test ./...
+	cd bench && go test ./...
 
 race:
 	CGO_ENABLED=1 go test -race ./bundle/... ./sign/... ./registry/... ./rollout/... ./internal/...
@@ -25,8 +26,9 @@ fuzz:
 	./internal/fuzz.sh 60s
 
 lint:
-	@test -z "$$(gofmt -l cmd bundle delta sign registry install rollout internal e2e)" || { gofmt -l cmd bundle delta sign registry install rollout internal e2e; exit 1; }
+	@test -z "$$(gofmt -l cmd bundle delta sign registry install rollout internal e2e bench)" || { gofmt -l cmd bundle delta sign registry install rollout internal e2e bench; exit 1; }
 	go vet ./...
+	cd bench && go vet ./...
 	go vet -tags e2e ./e2e/... ./install/revision/...
 	go run $(STATICCHECK) -tags e2e ./...
 	shellcheck -x -P SCRIPTDIR e2e/cluster/*.sh e2e/run.sh internal/*.sh .ci/run
@@ -39,6 +41,23 @@ e2e: build
 
 demo: build
 	./e2e/run.sh demo
+
+# The corpus is downloaded once: about 4 GB. HDIFFZ=/path/to/hdiffz adds that peer.
+CORPUS ?= bench/corpus
+HDIFFZ ?=
+RUNS   ?= 1
+BENCH   = cd bench && go run . -corpus $(abspath $(CORPUS)) -wcbundle $(abspath bin/wcbundle) -runs $(RUNS) $(if $(HDIFFZ),-hdiffz $(HDIFFZ))
+
+bench: build
+	$(BENCH) fetch run page
+
+bench-quick: build
+	$(BENCH) -quick
+
+# The delta engine must make and read the same bits on other processors: its properties and frozen deltas under emulation.
+arm64:
+	GOARCH=arm64 go test -c -o bin/delta-arm64.test ./delta
+	cd delta && qemu-aarch64-static ../bin/delta-arm64.test -test.run 'AnyEdit|Frozen|BsdiffIsRead'
 
 clean:
 	rm -rf bin

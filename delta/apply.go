@@ -302,13 +302,14 @@ func (a *applier) remake(ctx context.Context) error {
 	}
 	for {
 		it, err := a.part(ctx)
+		if err == nil {
+			err = r.Part(it.n, it.part)
+		}
 		if err == io.EOF {
 			return r.Close()
 		}
 		if err != nil {
-			return err
-		}
-		if err := r.Part(it.n, it.part); err != nil {
+			_ = r.Close() // frees it; what it misses is less to the point than err
 			return err
 		}
 	}

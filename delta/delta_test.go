@@ -60,6 +60,23 @@ func zstdSize(t testing.TB, p []byte) int {
 	return len(w.EncodeAll(p, nil))
 }
 
+// zstdFile is p as a Go program streams it into a zstd layer.
+func zstdFile(t testing.TB, p []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(p); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
 // weights is an array of floats around zero, bf16 or fp32; tune moves each a little, like a fine-tune.
 func weights(n int, bf16, tune bool) []byte {
 	r := noise(8*n, 99)
@@ -111,6 +128,7 @@ func TestRoundTrip(t *testing.T) {
 		{"gz that is cut", goGzip(t, src, 6, 32<<10)[:300000], [][]byte{rnd}, 302000, ""},
 		{"gz with a tail", append(goGzip(t, src[:1<<20], 6, 999), "tail"...), [][]byte{src}, 4000, "gzip(go-6)"},
 		{"two members", append(goGzip(t, src[:1<<20], 6, 999), goGzip(t, src[1<<20:2<<20], 6, 999)...), [][]byte{src}, 4000, "gzip(go-6)"},
+		{"edited tar.zst", zstdFile(t, edit), [][]byte{zstdFile(t, src)}, len(edit) / 50, "zstd("},
 		{"bf16", bfB, [][]byte{bfA}, len(bfB) * 55 / 100, "tensor"},
 		{"fp32", f32B, [][]byte{f32A}, len(f32B) * 75 / 100, "tensor"},
 		{"fp32 alone", f32A, nil, zstdSize(t, f32A) * 95 / 100, "tensor"},

@@ -270,11 +270,10 @@ func (t *task) findMap(target []byte) (*diff.Map, error) {
 		if err := t.src.old.read(old, t.pair.off); err != nil {
 			return nil, err
 		}
-		m.Copies = match.NewIndex(old).Find(target, match.Options{Short: t.src.level != LevelFast})
+		m = diff.NewMap(match.NewIndex(old), old, target, t.effort(0), diff.Loads(old), diff.Loads(target))
 		for i := range m.Copies {
 			m.Copies[i].Old += t.pair.off
 		}
-		m.OldLoads, m.NewLoads = diff.Loads(old), diff.Loads(target)
 		for i := range m.OldLoads {
 			m.OldLoads[i].Off += t.pair.off
 		}
@@ -310,6 +309,11 @@ func (t *task) findMap(target []byte) (*diff.Map, error) {
 	return m, nil
 }
 
+// effort is how hard the matcher tries at the level; hint is the alignment to try first.
+func (t *task) effort(hint int64) match.Options {
+	return match.Options{Short: t.src.level != LevelFast, Hint: hint}
+}
+
 // fewBytes: less than this part of the bases is not worth holding and indexing all of them for.
 const fewBytes = 4096
 
@@ -342,7 +346,7 @@ func (t *task) nearby(target []byte, s stretch) ([]match.Copy, error) {
 	if err := t.src.old.read(old, s.from); err != nil {
 		return nil, err
 	}
-	found := match.NewIndex(old).Find(target[s.at:s.at+s.n], match.Options{Hint: s.old - s.from})
+	found := match.NewIndex(old).Find(target[s.at:s.at+s.n], t.effort(s.old-s.from))
 	for i := range found {
 		found[i].New += s.at
 		found[i].Old += s.from
@@ -360,7 +364,7 @@ func (t *task) search(target []byte, s stretch) ([]match.Copy, error) {
 	if near < 0 { // the same place, in proportion
 		near = int64(float64(t.off+s.at) / float64(t.src.plain.Size()) * float64(v.size()))
 	}
-	found, err := v.find(target[s.at:s.at+s.n], near, max(s.old, 0), match.Options{})
+	found, err := v.find(target[s.at:s.at+s.n], near, max(s.old, 0), t.effort(0))
 	for i := range found {
 		found[i].New += s.at
 	}

@@ -220,7 +220,7 @@ func (m *maker) header(s *source) Header {
 // prove applies a draft and compares what comes out with the target.
 func (m *maker) prove(ctx context.Context, s *source, d *draft) error {
 	if d.h.Memory > DefaultMemory {
-		return fmt.Errorf("applying the delta would need %d bytes of memory", d.h.Memory)
+		return fmt.Errorf("%w: applying the delta would need %d bytes of memory", errNoRecipe, d.h.Memory)
 	}
 	lim := Limits{Parallel: m.opt.Parallel}
 	if err := rebuild(ctx, &d.h, &countReader{r: d.body()}, io.Discard, s.bases, lim.workers(&d.h)); err != nil {

@@ -9,13 +9,8 @@ func NewMap(x *match.Index, old, target []byte, opt match.Options, oldLoads, new
 	if len(oldLoads) == 0 || len(newLoads) == 0 {
 		return m
 	}
-	for range looks {
-		m = &Map{Copies: x.Find(m.turnBack(old, target), opt), OldLoads: oldLoads, NewLoads: newLoads}
-	}
-	return m
+	return &Map{Copies: x.Find(m.turnBack(old, target), opt), OldLoads: oldLoads, NewLoads: newLoads}
 }
-
-var looks = 1
 
 // turnBack returns target with the addresses that the map foretells turned into those of the old file.
 func (m *Map) turnBack(old, target []byte) []byte {

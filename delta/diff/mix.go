@@ -31,7 +31,7 @@ const (
 	partSize  = 16
 )
 
-// sizes of the models' tables, in bits of lines.
+// Sizes of the models' tables: bits of a slot's or a line's number.
 const (
 	flagBits     = 18
 	maxValueBits = 18

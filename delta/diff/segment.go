@@ -15,7 +15,7 @@ type Level int
 const (
 	Fast    Level = iota // byte differences and a fast zstd
 	Default              // byte differences and a strong zstd
-	Max                  // context mixing; reading takes as long as writing
+	Max                  // context mixing, in reading too
 )
 
 // Codecs, the first byte of a segment.

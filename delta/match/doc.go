@@ -14,6 +14,9 @@
 // then widened over bytes that mostly agree, as in bsdiff (C. Percival, Naive differences of executable code, 2003), and
 // where two neighbours meet each byte goes to the side that does better.
 //
+// With Options.Short it then looks, in what is left uncovered and near the place where that would lie in the old bytes, for
+// matches of eight bytes and more, widened too.
+//
 // What the search returns decides the size of a delta, never its meaning: a delta holds the copies. The search may
 // therefore change between versions.
 package match

@@ -13,7 +13,8 @@ const (
 	sampleSize    = 1280 << 10 // more than the blocks of any parallel writer
 	sampleMatches = 8 << 10
 	sampleMost    = 8 << 20
-	sampleShort   = 128 << 10
+	sampleShort   = 128 << 10 // plain bytes that a model must foretell at no more than sampleCost to be tried at all
+	sampleCost    = 8 << 10
 	maxMembers    = 1 << 24
 )
 
@@ -120,17 +121,20 @@ func (s *sampler) likely(ctx context.Context, head []byte) ([]Model, error) {
 		cost int
 	}
 	var all []candidate
-	limit, least := -1, -1
+	limit, least := sampleCost, -1
 	for _, m := range models() {
-		cost, _, err := short.cost(ctx, m, head, limit)
+		cost, perfect, err := short.cost(ctx, m, head, limit)
 		if errors.Is(err, ErrNoRecipe) || errors.Is(err, errInflate) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		if perfect && len(short.blocks) == len(s.blocks) {
+			return []Model{m}, nil
+		}
 		if all = append(all, candidate{m, cost}); least < 0 || cost < least {
-			least, limit = cost, 2*cost+64
+			least, limit = cost, min(sampleCost, 2*cost+64)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.cost - b.cost })

@@ -66,12 +66,12 @@ func sourceTar(t testing.TB, n int) []byte {
 	return buf.Bytes()
 }
 
-// mixed is about 2.5 MB: text, noise, zeros, text again.
+// mixed is about 2 MB: text, noise, zeros, text again.
 var mixed = sync.OnceValue(func() []byte {
 	src := sourceTar(&testing.T{}, 3<<19)
 	b := append(bytes.Clone(src[:1<<20]), noise(300<<10, 7)...)
-	b = append(b, make([]byte, 400<<10)...)
-	return append(b, src[1<<19:3<<19]...)
+	b = append(b, make([]byte, 200<<10)...)
+	return append(b, src[1<<20:3<<19]...)
 })
 
 // noise is deterministic bytes that do not compress.

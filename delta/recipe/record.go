@@ -152,8 +152,8 @@ func (r *recorder) block(b *deflateBlock) error {
 	}
 	if b.kind == kindStored {
 		r.stored(b)
-	} else {
-		r.coded(b)
+	} else if !r.coded(b) {
+		return ErrNoRecipe
 	}
 	at = r.pred.position()
 	r.crc = crc32.Update(r.crc, crc32.IEEETable, r.w.buf[at-n:at])
@@ -227,7 +227,8 @@ func (r *recorder) event(b *deflateBlock, flags byte, n int) {
 	}
 }
 
-func (r *recorder) coded(b *deflateBlock) {
+// coded records a block with a code. It gives up and reports false when that costs too much.
+func (r *recorder) coded(b *deflateBlock) bool {
 	flags := blockFlags(b)
 	if r.m.plan == planUnits && !hasMatch(b.tokens) {
 		flags |= blkOther
@@ -246,6 +247,9 @@ func (r *recorder) coded(b *deflateBlock) {
 		}
 		if flags&blkOther == 0 {
 			r.token(t)
+			if int64(len(r.out.misses)) > r.left {
+				return false
+			}
 		}
 		r.pred.commit(t)
 		r.since++
@@ -272,6 +276,7 @@ func (r *recorder) coded(b *deflateBlock) {
 		}
 	}
 	r.event(b, flags, length)
+	return true
 }
 
 func hasMatch(tokens []token) bool {

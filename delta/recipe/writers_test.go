@@ -172,16 +172,15 @@ func TestWriters(t *testing.T) {
 		model string // expected, if that is certain
 		limit float64
 	}{
-		{"go 1", goLevel(1), "", 1}, {"go 3", goLevel(3), "", 1}, {"go 6", goLevel(6), "", 1}, {"go 9", goLevel(9), "", 1},
+		{"go 1", goLevel(1), "", 1}, {"go 6", goLevel(6), "", 1}, {"go 9", goLevel(9), "", 1},
 		{"go 0", goLevel(0), "", 1}, {"go huffman", goLevel(-2), "", 1},
-		{"klauspost 1", kpGzip(1), "klauspost-1", 1}, {"klauspost 2", kpGzip(2), "klauspost-2", 1},
-		{"klauspost 3", kpGzip(3), "klauspost-3", 1}, {"klauspost 4", kpGzip(4), "klauspost-4", 1},
+		{"klauspost 1", kpGzip(1), "klauspost-1", 1}, {"klauspost 4", kpGzip(4), "klauspost-4", 1},
 		{"klauspost 5", kpGzip(5), "klauspost-5", 1}, {"klauspost 6", kpGzip(6), "klauspost-6", 1},
-		{"klauspost 7", kpGzip(7), "klauspost-7", 1}, {"klauspost 9", kpGzip(9), "klauspost-9", 1},
+		{"klauspost 9", kpGzip(9), "klauspost-9", 1},
 		{"klauspost huffman", kpGzip(-2), "", 1},
 		{"pgzip default", asPgzip(-1), "pgzip-5", 1}, {"pgzip 1", asPgzip(1), "pgzip-1", 1}, {"pgzip 8", asPgzip(8), "pgzip-8", 1},
 		{"python 1", python(1, 8), "zlib-1", 1}, {"python 6", python(6, 8), "zlib-6", 1},
-		{"python 9", python(9, 8), "", 1}, {"python 6, more memory", python(6, 9), "zlib-mem9-6", 1},
+		{"python 9", python(9, 8), "", 1},
 		{"gzip 1", command("gzip", "-nc1"), "", 1}, {"gzip 6", command("gzip", "-c6"), "", 1}, {"gzip 9", command("gzip", "-nc9"), "", 1},
 		{"pigz 6", command("pigz", "-nc6"), "pigz-6", 1}, {"pigz 9, one thread", command("pigz", "-nc9", "-p1"), "", 1},
 		{"pigz rsyncable", command("pigz", "-ncR6"), "pigz-rsyncable-6", 1},

@@ -22,6 +22,7 @@ const (
 	blockPlanes = 2
 	blockLanes  = 3 // with a new model
 	blockAgain  = 4 // with the model of the last such block
+	blockRuns   = 5 // differences with classes of runs
 	shortBlock  = 0x80
 )
 
@@ -29,6 +30,7 @@ const (
 type Coder struct {
 	sorter
 	lanes
+	runs
 	bits  [maxAtoms * 4]byte // low bits that are not coded
 	a, b  [maxAtoms]byte     // fields of quant blocks: of the base, of the target
 	class [maxAtoms / 16]byte
@@ -109,6 +111,13 @@ func (c *Coder) encodeAlone(dst []byte, t Type, b *block) []byte {
 	start := len(dst)
 	dst = short(dst, blockDiff, t, b)
 	dst = c.encodeDiff(dst, t, b.base[:b.size], b.target[:b.size])
+	if hasLanes(t) {
+		out, ok := c.encodeRuns(c.trial[:0], t, b)
+		c.trial = out
+		if ok && len(out) < len(dst)-start {
+			dst = append(dst[:start], out...)
+		}
+	}
 	// Where the base helps little it may even harm.
 	if n := len(dst) - start; n > b.size*5/8 {
 		c.trial = c.encodePlanes(short(c.trial[:0], blockPlanes, t, b), t, b.target[:b.size])
@@ -215,6 +224,11 @@ func (c *Coder) decodeBlock(dst []byte, t Type, base []byte, form byte, p []byte
 		return nil, errCorrupt
 	}
 	switch form {
+	case blockRuns:
+		c.on = true
+		p, err := c.decodeDiff(dst, t, base, p)
+		c.on = false
+		return p, err
 	case blockLanes:
 		p, err := c.readModel(p)
 		if err != nil {
@@ -248,6 +262,7 @@ func (c *Coder) decodeDiff(dst []byte, t Type, base, p []byte) ([]byte, error) {
 
 // bitStream appends the low bits that an encoder left in c.bits.
 func (c *Coder) bitStream(dst []byte, bits uint64) []byte {
+	c.bitsLen = bits
 	dst = binary.AppendUvarint(dst, bits)
 	return append(dst, c.bits[:(bits+7)/8]...)
 }

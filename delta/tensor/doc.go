@@ -20,6 +20,7 @@
 //	2  planes: the target alone, one stream for each byte of a number, lowest first; blocks of quants are one plane,
 //	   in streams of at most 131072 bytes. Floats of 2, 4 and 8 bytes are rotated left by one bit first
 //	3  lanes with a new model, and 4, lanes with the model of the last block of form 3: BF16, F16 and F32 only
+//	5  differences with classes of runs: BF16, F16 and F32 only
 //
 // # Streams
 //
@@ -30,6 +31,10 @@
 //	2  uvarint length, then a Huffman table and one bit stream as in RFC 8878 sections 4.2.1 and 4.2.2
 //	3  the same with four bit streams behind a jump table, RFC 8878 section 3.1.1.3.1.6
 //	4  uvarint length, then an FSE table and bit stream, RFC 8878 section 4.1, with two states that take turns
+//	5  two symbols in a byte, the first one in the lower 4 bits: a uvarint count of escapes, at most n; their stream; the
+//	   stream of the bytes, half of n rounded up. A part of 15 stands for the next escape. What is left of the last byte is
+//	   not looked at. Methods 5 and 6 may not be in either of these streams
+//	6  the same with four symbols in a byte, 2 bits each, and 3 for an escape
 //
 // # Sorted streams
 //
@@ -47,6 +52,10 @@
 // and p that of D/2: the symbol is D + 8(o-p) + 2s + n, where s are the two bits below the highest and n is 1 for a negative
 // difference. The o-2 bits below those are the low bits of the element. They follow each other in the order of the elements,
 // lowest bit first, padded with zeros to a byte.
+//
+// Form 5 has, between the low bits and the sorted streams, one byte, the low exponent, and a stream of the classes of the
+// runs: 256 elements each, the last one what is left. The key is 16 times the class, modulo 256, plus the base's exponent
+// field minus the low exponent, limited to 0 to 15. Rows that were trained more than others have other classes.
 //
 // F8E4M3, F8E5M2: sorted streams; the symbol is the zigzag, the key the base's exponent field. I8: the same with the
 // difference of the two's complement values, negated if the base is negative; the key is the base's absolute value shifted

@@ -115,7 +115,7 @@ func (c *Coder) decodeFloat16(dst []byte, t Type, base, p []byte) ([]byte, error
 		return nil, err
 	}
 	c.exponents(t, base)
-	if p, err = c.sorter.decode(p, n); err != nil {
+	if p, err = c.decodeKeyed(p, n); err != nil {
 		return nil, err
 	}
 	at, i := uint64(0), 0
@@ -208,7 +208,7 @@ func (c *Coder) decodeFloat32(dst []byte, base, p []byte) ([]byte, error) {
 	for i := range keys {
 		keys[i] = byte(binary.LittleEndian.Uint32(base[4*i:]) >> 23)
 	}
-	if p, err = c.sorter.decode(p, n); err != nil {
+	if p, err = c.decodeKeyed(p, n); err != nil {
 		return nil, err
 	}
 	at := uint64(0)

@@ -19,6 +19,8 @@ const (
 	methodHuff1  = 2
 	methodHuff4  = 3
 	methodFSE    = 4
+	methodPairs  = 5 // two symbols in a byte
+	methodQuads  = 6 // four
 )
 
 // maxAtoms is the most symbols of one stream; huff0 takes at most 2^18-1.
@@ -31,10 +33,28 @@ const huff4Min = 1024
 type entropy struct {
 	huff huff0.Scratch
 	fse  fse.Scratch
+
+	packed  [maxAtoms/2 + 8]byte
+	escapes [maxAtoms]byte
 }
 
 // encode appends a stream of symbols, of which hist is the histogram.
 func (e *entropy) encode(dst, syms []byte, hist *[256]uint32) []byte {
+	n, most := uint32(len(syms)), uint32(0)
+	for _, c := range hist {
+		most = max(most, c)
+	}
+	// Huffman wastes up to a bit for each symbol where one symbol has most of the mass, and FSE takes three times as long.
+	if most > n/2 && most < n {
+		if k := packOf(n, most, hist); k != nil {
+			return e.encodePacked(dst, k, syms)
+		}
+	}
+	return e.encodePlain(dst, syms, hist)
+}
+
+// encodePlain appends a stream without groups.
+func (e *entropy) encodePlain(dst, syms []byte, hist *[256]uint32) []byte {
 	n := uint32(len(syms))
 	if n == 0 {
 		return dst
@@ -49,7 +69,6 @@ func (e *entropy) encode(dst, syms []byte, hist *[256]uint32) []byte {
 		return append(dst, methodRun, syms[0])
 	}
 	method, data := byte(methodStored), []byte(nil)
-	// Huffman wastes up to a bit for each symbol where one symbol has most of the mass.
 	if most > n/2 {
 		*(*[256]uint32)(e.fse.Histogram()) = *hist
 		e.fse.HistogramFinished(byte(last), int(most))
@@ -94,6 +113,19 @@ func (e *entropy) tryHuff(syms []byte) (byte, []byte) {
 
 // decode fills syms from the stream at the start of p and returns what follows it.
 func (e *entropy) decode(syms, p []byte) ([]byte, error) {
+	if len(syms) > 0 && len(p) > 0 {
+		switch p[0] {
+		case methodPairs:
+			return e.decodePacked(&pairs, syms, p[1:])
+		case methodQuads:
+			return e.decodePacked(&quads, syms, p[1:])
+		}
+	}
+	return e.decodePlain(syms, p)
+}
+
+// decodePlain is decode without groups.
+func (e *entropy) decodePlain(syms, p []byte) ([]byte, error) {
 	if len(syms) == 0 {
 		return p, nil
 	}

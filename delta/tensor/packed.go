@@ -1,0 +1,172 @@
+package tensor
+
+import "encoding/binary"
+
+// packedMin is the count of symbols from which a table for groups of symbols is worth its bytes.
+const packedMin = 4096
+
+// A packing joins symbols to bytes: where one symbol has most of the mass, groups of symbols take whole bits with less
+// waste than one symbol does, and there are fewer of them to code. The highest value of a part stands for a symbol that
+// follows elsewhere.
+type packing struct {
+	per    int    // symbols in a byte
+	escape byte   // highest value of a part
+	large  uint64 // what has a bit in common with symbols from escape+1 on, in each byte
+}
+
+var (
+	pairs = packing{2, 15, 0xf0f0f0f0f0f0f0f0}
+	quads = packing{4, 3, 0xfcfcfcfcfcfcfcfc}
+)
+
+const (
+	eachByte = 0x0101010101010101
+	bytes16  = 0x00ff00ff00ff00ff
+	bytes32  = 0x000000ff000000ff
+	parts4   = 0x0f0f0f0f0f0f0f0f
+	parts2   = 0x0303030303030303
+	halves16 = 0x000f000f000f000f
+)
+
+// packOf returns the packing that suits a histogram of n symbols, or nil.
+func packOf(n, most uint32, hist *[256]uint32) *packing {
+	if n < packedMin {
+		return nil
+	}
+	if most > n/4*3 && hist[0]+hist[1]+hist[2] > n/8*7 {
+		return &quads
+	}
+	small := uint32(0)
+	for _, c := range hist[:15] {
+		small += c
+	}
+	if small > n/8*7 {
+		return &pairs
+	}
+	return nil
+}
+
+// join packs eight symbols below the escape, the first one lowest.
+func (k *packing) join(dst []byte, v uint64) {
+	if k.per == 2 {
+		binary.LittleEndian.PutUint32(dst, narrow((v|v>>4)&bytes16))
+		return
+	}
+	v = (v | v>>6) & halves16
+	v = (v | v>>12) & bytes32
+	binary.LittleEndian.PutUint16(dst, uint16(v|v>>24))
+}
+
+// part unpacks eight symbols.
+func (k *packing) part(src []byte) uint64 {
+	if k.per == 2 {
+		v := widen(binary.LittleEndian.Uint32(src))
+		return (v | v<<4) & parts4
+	}
+	v := uint64(binary.LittleEndian.Uint16(src))
+	v = (v | v<<24) & bytes32
+	v = (v | v<<12) & halves16
+	return (v | v<<6) & parts2
+}
+
+// pack sets e.packed and e.escapes from the symbols and returns their lengths.
+func (e *entropy) pack(k *packing, syms []byte) (packed, escapes int) {
+	at, out := 0, 8/k.per
+	for len(syms) >= 8 {
+		v := binary.LittleEndian.Uint64(syms)
+		if (v|(v+eachByte))&k.large != 0 {
+			v, escapes = e.escape(k, v, escapes)
+		}
+		k.join(e.packed[at:], v)
+		at += out
+		syms = syms[8:]
+	}
+	if len(syms) > 0 {
+		var tail [8]byte
+		copy(tail[:], syms)
+		v, esc := e.escape(k, binary.LittleEndian.Uint64(tail[:]), escapes)
+		k.join(e.packed[at:], v)
+		at, escapes = at+(len(syms)+k.per-1)/k.per, esc
+	}
+	return at, escapes
+}
+
+// escape replaces large symbols among eight and keeps them in e.escapes.
+func (e *entropy) escape(k *packing, v uint64, n int) (uint64, int) {
+	for i := range 8 {
+		s := byte(v >> (8 * i))
+		if s >= k.escape {
+			e.escapes[n&(maxAtoms-1)] = s
+			n++
+			v ^= uint64(s^k.escape) << (8 * i)
+		}
+	}
+	return v, n
+}
+
+// unpack is the inverse of pack. It reports whether all escapes were used, and no more.
+func (e *entropy) unpack(k *packing, syms []byte, escapes int) bool {
+	at, n, in := 0, 0, 8/k.per
+	for len(syms) >= 8 {
+		v := k.part(e.packed[at:])
+		if (v+eachByte)&k.large != 0 {
+			v, n = e.restore(k, v, n)
+		}
+		binary.LittleEndian.PutUint64(syms, v)
+		at += in
+		syms = syms[8:]
+	}
+	if len(syms) > 0 {
+		v := k.part(e.packed[at:]) & (1<<(8*len(syms)) - 1)
+		v, n = e.restore(k, v, n)
+		var tail [8]byte
+		binary.LittleEndian.PutUint64(tail[:], v)
+		copy(syms, tail[:])
+	}
+	return n == escapes
+}
+
+// restore is the inverse of escape.
+func (e *entropy) restore(k *packing, v uint64, n int) (uint64, int) {
+	for i := range 8 {
+		if s := byte(v >> (8 * i)); s == k.escape {
+			v ^= uint64(s^e.escapes[n&(maxAtoms-1)]) << (8 * i)
+			n++
+		}
+	}
+	return v, n
+}
+
+// encodePacked appends a stream of groups: count of escapes, the stream of these, the stream of the packed bytes.
+func (e *entropy) encodePacked(dst []byte, k *packing, syms []byte) []byte {
+	n, escapes := e.pack(k, syms)
+	method := byte(methodPairs)
+	if k.per == 4 {
+		method = methodQuads
+	}
+	dst = binary.AppendUvarint(append(dst, method), uint64(escapes))
+	var hist [256]uint32
+	countSymbols(&hist, e.escapes[:escapes])
+	dst = e.encodePlain(dst, e.escapes[:escapes], &hist)
+	countSymbols(&hist, e.packed[:n])
+	return e.encodePlain(dst, e.packed[:n], &hist)
+}
+
+// decodePacked fills syms from what encodePacked wrote behind the method.
+func (e *entropy) decodePacked(k *packing, syms, p []byte) ([]byte, error) {
+	escapes, used := binary.Uvarint(p)
+	if used <= 0 || escapes > uint64(len(syms)) {
+		return nil, errCorrupt
+	}
+	p, err := e.decodePlain(e.escapes[:escapes], p[used:])
+	if err != nil {
+		return nil, err
+	}
+	if p, err = e.decodePlain(e.packed[:(len(syms)+k.per-1)/k.per], p); err != nil {
+		return nil, err
+	}
+	if !e.unpack(k, syms, int(escapes)) {
+		return nil, errCorrupt
+	}
+	return p, nil
+}
