@@ -163,7 +163,6 @@ type item struct {
 // buffers are the memory of one segment under way.
 type buffers struct {
 	plain, record []byte
-	group         *group // released with it
 }
 
 func (a *applier) run(ctx context.Context, in io.Reader, workers int) error {

@@ -34,7 +34,6 @@ type reader struct {
 	dec   *zstd.Decoder
 	group *group
 	plain int64 // plain bytes of the records so far
-	spare []byte
 }
 
 // read turns records into items and jobs, and checks that they make as many plain bytes as the header says.

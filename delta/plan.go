@@ -233,7 +233,9 @@ func (p *planner) room(t piece) {
 	if p.mixed.n == 0 {
 		p.mixed = unit{kind: unitMixed, off: t.off}
 	}
-	p.mixed.name = shown(t.name)
+	if name := shown(t.name); name != "" {
+		p.mixed.name = name
+	}
 	p.mixed.count++
 }
 

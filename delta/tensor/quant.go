@@ -17,7 +17,7 @@ type quantField struct{ kind, bytes int }
 
 // The fields in the order of the file, as ggml-common.h of https://github.com/ggml-org/ggml lays them out.
 var quantFields = [...][]quantField{
-	Q4_0 - Q4_0: {{fieldScale, 2}, {fieldNibble, 16}},
+	0:           {{fieldScale, 2}, {fieldNibble, 16}},
 	Q4_1 - Q4_0: {{fieldScale, 4}, {fieldNibble, 16}},
 	Q5_0 - Q4_0: {{fieldScale, 2}, {fieldBits, 4}, {fieldNibble, 16}},
 	Q5_1 - Q4_0: {{fieldScale, 4}, {fieldBits, 4}, {fieldNibble, 16}},

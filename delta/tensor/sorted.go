@@ -17,7 +17,6 @@ type sorter struct {
 func (s *sorter) places(n int) (at, second [257]int) {
 	var a, b [256]uint32
 	lo, hi := s.keys[:n/2], s.keys[n/2:n]
-	hi = hi[:len(hi)]
 	for i, k := range lo {
 		a[k]++
 		b[hi[i]]++
