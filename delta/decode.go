@@ -38,8 +38,6 @@ type reader struct {
 
 // read turns records into items and jobs, and checks that they make as many plain bytes as the header says.
 func (a *applier) read(ctx context.Context, in io.Reader) error {
-	defer close(a.order)
-	defer close(a.work)
 	dec, err := newZstd(a.h.maxPart)
 	if err != nil {
 		return err
@@ -56,6 +54,9 @@ func (a *applier) read(ctx context.Context, in io.Reader) error {
 	if r.plain != a.h.PlainSize || (r.group != nil && r.group.done != r.group.n) {
 		return corrupt("fewer plain bytes than the header says")
 	}
+	// After an error they stay open: the others stop with the context, and do not take it for the end.
+	close(a.order)
+	close(a.work)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"math"
 	"strings"
 	"sync"
@@ -235,6 +236,45 @@ func TestWrongBaseAndLimits(t *testing.T) {
 	cancel()
 	if _, err := Apply(ctx, discard{}, bytes.NewReader(d), bases, limits(t)); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
+	}
+}
+
+// stopper cancels when the first bytes come out.
+type stopper struct{ stop context.CancelFunc }
+
+func (s stopper) Write(p []byte) (int, error) {
+	s.stop()
+	return len(p), nil
+}
+
+// failing is a reader that breaks after some bytes.
+type failing struct {
+	r   io.Reader
+	err error
+}
+
+func (f failing) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if err == io.EOF {
+		err = f.err
+	}
+	return n, err
+}
+
+// TestInterruptedIsNotDamaged: a stopped run and a broken disk are not reported as a hostile delta.
+func TestInterruptedIsNotDamaged(t *testing.T) {
+	src, edit := sourceTar(t, 20<<20, false), sourceTar(t, 20<<20, true)
+	d, _ := roundTrip(t, edit, LevelFast, src)
+	for range 20 {
+		ctx, cancel := context.WithCancel(context.Background())
+		if _, err := Apply(ctx, stopper{cancel}, bytes.NewReader(d), all(src), limits(t)); !errors.Is(err, context.Canceled) {
+			t.Fatalf("stopped: error %v, want context.Canceled", err)
+		}
+		broken := errors.New("disk on fire")
+		in := failing{bytes.NewReader(d[:len(d)*3/4]), broken}
+		if _, err := Apply(context.Background(), discard{}, in, all(src), limits(t)); !errors.Is(err, broken) {
+			t.Fatalf("broken reader: error %v, want %v", err, broken)
+		}
 	}
 }
 

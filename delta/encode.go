@@ -264,21 +264,10 @@ func covered(copies []match.Copy, at, n int64) int64 {
 
 // findMap finds the unit's copies.
 func (t *task) findMap(target []byte) (*diff.Map, error) {
-	m := &diff.Map{Copies: t.given}
 	if t.kind == unitExec {
-		old := make([]byte, t.pair.n)
-		if err := t.src.old.read(old, t.pair.off); err != nil {
-			return nil, err
-		}
-		m = diff.NewMap(match.NewIndex(old), old, target, t.effort(0), diff.Loads(old), diff.Loads(target))
-		for i := range m.Copies {
-			m.Copies[i].Old += t.pair.off
-		}
-		for i := range m.OldLoads {
-			m.OldLoads[i].Off += t.pair.off
-		}
-		return m, nil
+		return t.execMap(target)
 	}
+	m := &diff.Map{Copies: t.given}
 	var rest []stretch // not found where they were expected
 	left := int64(0)
 	for _, s := range t.todo {
@@ -306,6 +295,22 @@ func (t *task) findMap(target []byte) (*diff.Map, error) {
 	}
 	sort.Slice(m.Copies, func(i, j int) bool { return m.Copies[i].New < m.Copies[j].New })
 	m.Copies = tidy(m.Copies)
+	return m, nil
+}
+
+// execMap finds the copies of an executable in the one it is paired with.
+func (t *task) execMap(target []byte) (*diff.Map, error) {
+	old := make([]byte, t.pair.n)
+	if err := t.src.old.read(old, t.pair.off); err != nil {
+		return nil, err
+	}
+	m := diff.NewMap(match.NewIndex(old), old, target, t.effort(0), diff.Loads(old), diff.Loads(target))
+	for i := range m.Copies {
+		m.Copies[i].Old += t.pair.off
+	}
+	for i := range m.OldLoads {
+		m.OldLoads[i].Off += t.pair.off
+	}
 	return m, nil
 }
 
