@@ -103,6 +103,8 @@ func answerTo(err error) answer {
 	switch {
 	case errors.As(err, &usage):
 		return answer{exitUsage, "wcbundle COMMAND --help shows how it is used"}
+	case errors.As(err, new(fileDeltaError)):
+		return fileDeltaAnswer(err)
 	case errors.As(err, &untrusted):
 		return untrustedAnswer(untrusted)
 	case errors.As(err, &damaged):
@@ -127,8 +129,6 @@ func plainAnswer(err error) answer {
 		return answer{exitPreflight, "mend what blocks and run preflight again; nothing was changed"}
 	case errors.Is(err, install.ErrNoRecord):
 		return answer{exitNoRecord, "set the site up once: wcbundle trust accept --site NAME --registry HOST:PORT trust.json"}
-	case errors.As(err, new(fileDeltaError)):
-		return fileDeltaAnswer(err)
 	case errors.Is(err, delta.ErrBaseMismatch):
 		return answer{exitBase, "the registry's copy of the base is damaged: load the base release's full bundle again"}
 	case errors.As(err, new(*delta.CorruptError)):
@@ -162,6 +162,10 @@ func fileDeltaAnswer(err error) answer {
 		return answer{exitError, "allow more with --memory; wcbundle delta explain shows what it needs"}
 	case errors.As(err, new(*delta.CorruptError)):
 		return answer{exitDamaged, "copy the delta from its source again; nothing was written"}
+	case errors.Is(err, syscall.ENOSPC):
+		return answer{exitNoSpace, "free some room, or name folders that have it with --scratch and --out; nothing was written"}
+	case errors.Is(err, context.Canceled):
+		return answer{exitInterrupted, "nothing was written: run the same command again"}
 	}
 	return answer{exitError, "nothing was written"}
 }
