@@ -79,29 +79,38 @@
 //
 // # Mixing
 //
-// A bit's probability is mixed from one slot per context. stretch and squash are the tables of tables.go: squash(d) is
-// 65536/(1+e^(-d/256)), straight between multiples of 64 and away from 0 and 65536 by 12; stretch of q (12 bits) the first d
-// with squash(d) not below 16q+8. With weights w that begin at 2^17/contexts, p is squash((sum of w*stretch)>>16). After the
-// bit, with e = bit*65536-p, each w grows by (stretch*f+32768)>>16; f is e*3>>1 for flags, e*3 for bytes. A slot moves to
-// the bit by reciprocal[n], 65536/(n+1.6), of its error, n being how often it was seen.
+// A bit is foretold by logistic regression on what eight contexts remember. A context remembers, in a state, how many zeros
+// and ones came in it, the last ones most: a count grows by one, and of more than two of the other kind a third remain, rounded
+// down, beside two. A state holds (zeros, ones) if the larger is at most 48, 28, 16, 10, 7 or 6 where the smaller is 0 to 5;
+// else first the other kind and then, where there is none or the new count is over 48, the new count is made less, by ones,
+// until it does. States are numbered by their sum, those of one sum by their zeros; 0 is (0, 0).
 //
-// Flags of groups and parts have 2^14 slots of 22 bits and n up to 250, of bytes 2^18 (fewer for short segments: as many as
-// len/16 has bits, at least 10) and n up to 120. Bytes have slots of 12 bits and n up to 15 in lines of sixteen, the first
-// of which is a check; a byte uses two lines per context, for its upper and its lower half. Misses have at most 2^18 lines,
-// bytes without copies at most 2^20. The hashes and what a line gives way to are look and second in bytes.go, look in mixer.go.
+// squash and stretch are the tables of tables.go: squash(d) is 65536/(1+e^(-d/256)), straight between multiples of 64 and away
+// from 0 and 65536 by 12; stretch of q (12 bits) the first d with squash(d) not below 16q+8. Each state of each context has
+// a say, 32 bits, which begins as 20000 stretch((2 ones+1)2048/(zeros+ones+1)). With the sum of the eight says, modulo 2^32
+// and signed, shifted right by 16, p is squash(sum). After the bit, each of the eight grows by (65536 bit-p)/16, rounded
+// towards zero, times the model's rate; then the states change. Says come in sets, one of which is used for a bit.
 //
-// The contexts, in the order in which they are mixed, are the lists in these functions of mix.go, which are part of the format:
-// group for groups and parts (past flags, bytes since a miss, the page's rule, base bytes); flag for bytes (past flags near and
-// at distances 4 to 24, base bytes, the four base bytes where the misses began and the address to which they lead); value
-// for misses, coded as the difference from what was foretold (past differences near and at distances 4 to 24, the
-// same field and address, the byte that followed the last three bytes before); literal for bytes without copies (one to four
-// and six bytes before, two bytes before the last, the byte that a match foretells). A match is the last place noted for
-// a hash of five bytes, of at least five bytes; places are noted at each byte coded and each fourth byte of equal groups.
+// Flags of groups and parts have 2^14 states, rate 40 and a set each; those of bytes up to 2^18 (for short segments as many
+// bits as len/4 has, at least 10), rate 64 and a set for each of whether the byte before was a miss and whether the byte was
+// foretold to change. A byte is coded from its highest bit, in halves: a set for each bit, and 15 states, a line, for
+// each half of each context. Misses have up to 2^15 lines and sets for each of the first four bytes of a miss, bytes without
+// copies up to 2^16 lines and sets for whether a match foretells them; rate 160. The first two contexts, nothing and
+// one byte, have lines of their own; a line of the others has a check, and gives way as in second in mixer.go. The hashes are
+// those of look and octet there.
+//
+// The contexts, in their order, are the lists in these functions of mix.go, which are part of the format: group for groups and
+// parts (past flags, bytes since a miss, the page's rule, base bytes); flag for bytes (past flags near and at distances 4 to 24,
+// base bytes, the four base bytes where the misses began and the address to which they lead); value for misses, coded as the
+// difference from what was foretold (past differences near and at distances 4 and 8, the same field and address, the byte
+// that followed the last three bytes before); literal for bytes without copies (one to four and six bytes before, two bytes
+// before the last, the byte that a match foretells). A match is the last place noted for a hash of five bytes, of at least
+// five bytes; places are noted at each byte coded and each fourth byte of equal groups.
 // A change to a context or constant is another codec with another number.
 //
 // # Limits
 //
 // A Decoder holds at most DecodeMemory bytes: what was foretold (8 MiB), runs (6 MiB), and either three streams (32 MiB)
-// or models (43 MiB). A Map holds about 100 bytes for a copy. The work for a byte is bounded. Corrupt input is an error
+// or models (4 MiB). A Map holds about 100 bytes for a copy. The work for a byte is bounded. Corrupt input is an error
 // that wraps ErrCorrupt, or other bytes: a caller checks a digest. No floating point decides a bit.
 package diff

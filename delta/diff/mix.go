@@ -16,15 +16,22 @@ type mixed struct {
 	groups, flags  *model
 	values, extras *octets
 
-	miss     []uint64 // a bit for each byte of dst: foretold wrongly, or made by no copy
-	hist     uint32   // of the last groups
-	since    int      // bytes since the last miss, coarse
-	recent   uint32   // misses of the last bytes, the last one lowest
-	deltas   [4]uint32
+	hist     uint32 // of the last groups
+	since    int    // bytes since the last miss, coarse
+	recent   uint32 // misses of the last bytes, the last one lowest
+	trail    uint64 // the same, of more
+	deltas   [3]uint32
 	lastAt   [1 << 16]byte // byte that came last after a hash of three
 	lastDiff [1 << 16]byte // difference that came last at a hash of the base
 	finder   matcher
 }
+
+// How fast the models learn.
+const (
+	groupRate = 40
+	flagRate  = 64
+	byteRate  = 160
+)
 
 const (
 	groupSize = 64
@@ -33,9 +40,10 @@ const (
 
 // Sizes of the models' tables: bits of a slot's or a line's number.
 const (
+	groupBits    = 14
 	flagBits     = 18
-	maxValueBits = 18
-	maxExtraBits = 20
+	maxValueBits = 15
+	maxExtraBits = 16
 )
 
 func newMixed(c *coder, p *predictor, dst []byte, rules []rule) *mixed {
@@ -43,11 +51,11 @@ func newMixed(c *coder, p *predictor, dst []byte, rules []rule) *mixed {
 	for _, r := range p.runs {
 		extra -= r.hi - r.lo
 	}
-	x := &mixed{c: c, p: p, dst: dst, rules: rules, miss: make([]uint64, len(dst)/64+2)}
-	x.groups = newModel(14, 5, 128, 250)
-	x.flags = newModel(tableBits(len(dst)/16, flagBits), 8, 256, 120)
-	x.values = newOctets(tableBits(len(dst)/8, maxValueBits), 8, 128)
-	x.extras = newOctets(tableBits(extra*8, maxExtraBits), 7, 512)
+	x := &mixed{c: c, p: p, dst: dst, rules: rules}
+	x.groups = newModel(groupBits, 2, groupRate)
+	x.flags = newModel(tableBits(len(dst)/4, flagBits), 4, flagRate)
+	x.values = newOctets(tableBits(len(dst)/8, maxValueBits), 4*8, byteRate)
+	x.extras = newOctets(tableBits(extra*8, maxExtraBits), 2*8, byteRate)
 	x.finder.init(extra, dst)
 	return x
 }
@@ -97,18 +105,18 @@ func (x *mixed) group(r *run, lo, hi int) {
 		x.hist&15 | kind<<4 | moved<<8 | uint32(q[0])<<16,
 		uint32(q[0]) | uint32(q[len(q)/2])<<8 | uint32(q[len(q)-1])<<16,
 		x.hist & 0xffff,
+		x.hist&0xff | quiet<<8 | 1<<16,
+		x.hist&7 | quiet<<8 | uint32(q[0])<<16 | moved<<24,
 	}
-	for i := range x.groups.n {
-		x.groups.look(i, h[i])
-	}
-	set := x.hist&3 | min(quiet, 15)<<2
-	bit := x.groups.code(x.c, set, x.missed(lo, hi))
+	x.groups.look(&h)
+	bit := x.groups.code(x.c, 0, x.missed(lo, hi))
 	x.hist = x.hist<<1 | uint32(bit)
 	if bit == 0 {
 		if !x.c.enc {
 			copy(x.dst[lo:hi], x.p.out[lo:hi])
 		}
 		x.since += hi - lo
+		x.trail <<= hi - lo
 		x.recent = 0
 		x.finder.skip(lo, hi)
 		return
@@ -118,17 +126,20 @@ func (x *mixed) group(r *run, lo, hi int) {
 		b := min(hi, a+partSize)
 		bit := 1
 		if any || b < hi {
-			for i := range x.groups.n {
-				x.groups.look(i, h[i]+0x1000000+uint32(a-lo))
+			k := h
+			for i := range k {
+				k[i] += 0x1000000 + uint32(a-lo)
 			}
-			x.groups.look(2, x.recent&0xffff|1<<24)
-			bit = x.groups.code(x.c, set+64, x.missed(a, b))
+			k[5] = x.recent&0xffff | 1<<24
+			x.groups.look(&k)
+			bit = x.groups.code(x.c, 1, x.missed(a, b))
 		}
 		if bit == 0 {
 			if !x.c.enc {
 				copy(x.dst[a:b], x.p.out[a:b])
 			}
 			x.since += b - a
+			x.trail <<= b - a
 			x.recent = 0
 			x.finder.skip(a, b)
 		} else {
@@ -150,12 +161,12 @@ func (x *mixed) bytes(r *run, lo, hi int) {
 			bit = x.flag(i, start, field, target)
 		}
 		x.recent = x.recent<<1 | uint32(bit)
+		x.trail = x.trail<<1 | uint64(bit)
 		if bit == 0 {
 			x.dst[i] = x.p.out[i]
 			x.since++
 		} else {
 			any = true
-			x.miss[i>>6] |= 1 << (i & 63)
 			x.value(i, start, field, target)
 			x.since = 0
 		}
@@ -171,15 +182,6 @@ func (x *mixed) field(r *run, i int) (v, target uint32) {
 	return v, v + uint32(r.addr) + uint32(i-r.lo)
 }
 
-// was returns whether the byte so far back was a miss.
-func (x *mixed) was(i, back int) uint32 {
-	i -= back
-	if i < 0 {
-		return 0
-	}
-	return uint32(x.miss[i>>6]>>(i&63)) & 1
-}
-
 func (x *mixed) flag(i, start int, field, target uint32) int {
 	o, b := x.p.out, x.p.base
 	moved := uint32(0)
@@ -187,28 +189,26 @@ func (x *mixed) flag(i, start int, field, target uint32) int {
 		moved = 1
 	}
 	kind := uint32(x.rules[i/page].kind)
-	far := x.was(i, 4) | x.was(i, 8)<<1 | x.was(i, 12)<<2 | x.was(i, 16)<<3 | x.was(i, 20)<<4 | x.was(i, 24)<<5
+	far := uint32(x.trail & 0x888888)
 	past := x.past(b, i)
 	fs := uint32(i - start)
 	h := [contexts]uint32{
 		x.recent&0xff | uint32(min(x.since, 31))<<8 | moved<<16,
 		uint32(b[i]) | past&0xff<<8 | x.recent&7<<16 | moved<<19,
-		past&0xffffff | x.recent&1<<24 | moved<<25,
 		field*31 + fs*7 + x.recent&1,
 		target*17 + fs,
-		far | x.recent&3<<6 | kind<<8,
+		past&0xffffff | x.recent&1<<24 | moved<<25,
 		x.recent&0xfff | kind<<12 | uint32(i&7)<<16,
+		far | x.recent&3 | kind<<24,
 		uint32(o[i]) | x.past(x.dst, i)<<8,
 	}
 	m := x.flags
-	for k := range m.n {
-		m.look(k, h[k])
-	}
+	m.look(&h)
 	bit := 0
 	if x.c.enc && x.dst[i] != o[i] {
 		bit = 1
 	}
-	set := x.recent&15 | uint32(min(x.since, 7))<<4 | moved<<7
+	set := x.recent&1 | moved<<1
 	return m.code(x.c, set, bit)
 }
 
@@ -235,27 +235,27 @@ func (x *mixed) value(i, start int, field, target uint32) {
 	before := x.past(x.dst, i)
 	key := before & 0xffffff * 0x9e3779b1 >> 16
 	baseKey := (uint32(b[i]) | x.past(b, i)&0xff<<8) & 0xffff
-	d1, d2, d3 := x.deltas[0], x.deltas[1], x.deltas[2]
+	d1, d2 := x.deltas[0], x.deltas[1]
 	hint := uint32(x.lastAt[key] - o[i])
-	h := [contexts]uint32{
-		d1 | fs<<8,
-		d1 | d2<<8 | d3<<16,
-		field*0x1234567 + fs + d1<<13*min(fs, 1),
-		target*0x7654321 + fs,
-		uint32(o[i]) | uint32(x.lastDiff[baseKey])<<8 | fs<<16,
-		x.back(i, 4) | x.back(i, 8)<<8 | 1<<24,
-		x.back(i, 16) | x.back(i, 24)<<8 | fs<<16,
-		hint | before&0xff<<8 | 2<<24,
+	h := [contexts]uint64{
+		0,
+		uint64(d1),
+		uint64(d1 | d2<<8 | x.deltas[2]<<16),
+		uint64(field)<<16 | uint64(fs<<8) | uint64(d1*min(fs, 1)),
+		uint64(target)<<8 | uint64(fs),
+		uint64(uint32(o[i]) | uint32(x.lastDiff[baseKey])<<8 | fs<<16),
+		uint64(x.back(i, 4) | x.back(i, 8)<<8 | 1<<24),
+		uint64(hint | before&0xff<<8 | 2<<24),
 	}
 	v := 0
 	if x.c.enc {
 		v = int(x.dst[i] - o[i])
 	}
-	v = x.values.octet(x.c, fs*32, v, &h)
+	v = x.values.octet(x.c, fs*8, v, &h)
 	x.dst[i] = o[i] + byte(v)
 	x.lastAt[key] = x.dst[i]
 	x.lastDiff[baseKey] = byte(v)
-	x.deltas = [4]uint32{uint32(v), d1, d2, d3}
+	x.deltas = [3]uint32{uint32(v), d1, d2}
 }
 
 // extra codes bytes that no copy makes.
@@ -268,9 +268,8 @@ func (x *mixed) extra(lo, hi int) {
 			return
 		}
 		x.literal(i)
-		x.miss[i>>6] |= 1 << (i & 63)
 	}
-	x.recent, x.since = 0, 0
+	x.recent, x.since, x.trail = 0, 0, 0
 }
 
 func (x *mixed) literal(i int) {
@@ -280,16 +279,17 @@ func (x *mixed) literal(i int) {
 		older = x.past(x.dst, i-4)
 	}
 	guess, sure := x.finder.guess(i)
-	h := [contexts]uint32{
-		past & 0xff,
-		past&0xffff | 1<<24,
-		past & 0xffffff * 3,
-		past * 5,
-		past*7 + older&0xffff*0x9e3779b1,
-		past&0xffff00 | 2<<24,
-		uint32(guess) | uint32(min(sure, 15))<<8 | past&0xff<<16 | 3<<28,
+	h := [contexts]uint64{
+		0,
+		uint64(past & 0xff),
+		uint64(past & 0xffff),
+		uint64(past & 0xffffff),
+		uint64(past & 0xffff00),
+		uint64(past),
+		uint64(older&0xffff)<<32 | uint64(past),
+		uint64(guess) | uint64(min(sure, 15))<<8 | uint64(past&0xff)<<16,
 	}
-	set := uint32(min(sure, 15)) * 32
+	set := uint32(min(sure, 1)) * 8
 	v := x.extras.octet(x.c, set, int(x.dst[i]), &h)
 	x.dst[i] = byte(v)
 	x.finder.update(i, byte(v))
@@ -308,7 +308,7 @@ const matchMin = 5
 
 func (m *matcher) init(extra int, dst []byte) {
 	m.dst, m.on = dst, extra > 0
-	size := uint(min(max(bits.Len(uint(len(dst)/4)), 10), 18))
+	size := uint(min(max(bits.Len(uint(len(dst)/4)), 10), 16))
 	m.table, m.shift = make([]int32, 1<<size), 64-size
 }
 

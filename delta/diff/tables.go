@@ -13,7 +13,7 @@ var squashSteps = [...]int32{
 }
 
 const (
-	stretchMax = 64*(len(squashSteps)-1) - 1
+	stretchMax = int32(64*(len(squashSteps)-1) - 1)
 	leastProb  = 12 // a probability stays so far, in 1/65536, from 0 and 1
 )
 
@@ -29,18 +29,18 @@ func makeSquash() (t [2*stretchMax + 1]int32) {
 	return t
 }
 
-func squash(d int) int32 { return squashTable[min(max(d, -stretchMax), stretchMax)+stretchMax] }
+func squash(d int32) int32 { return squashTable[min(max(d, -stretchMax), stretchMax)+stretchMax] }
 
 // stretchTable holds, for each probability in 1/4096 and half a step, the first d whose squash is not below it.
 var stretchTable = makeStretch()
 
-func makeStretch() (t [4096]int32) {
+func makeStretch() (t [4096]int16) {
 	d := -stretchMax
 	for i := range t {
 		for d < stretchMax && squash(d) < int32(i)*16+8 {
 			d++
 		}
-		t[i] = int32(d)
+		t[i] = int16(d)
 	}
 	return t
 }

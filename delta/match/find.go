@@ -1,6 +1,10 @@
 package match
 
-import "slices"
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+)
 
 // Options says how Find searches. Its zero value is a search by 16-byte anchors alone.
 type Options struct {
@@ -62,10 +66,12 @@ func join(in []Copy) []Copy {
 }
 
 const (
-	farOn    = 64      // a return to the same alignment after so many bytes is a copy of its own: widening may not get there
-	better   = 12      // so many more bytes must be equal for a change of alignment
-	giveUp   = 4096    // how far a copy that gets worse is followed
-	lookBack = 1 << 16 // how far a copy may grow into the one before
+	farOn     = 64      // a return to the same alignment after so many bytes is a copy of its own: widening may not get there
+	better    = 12      // so many more bytes must be equal for a change of alignment
+	giveUp    = 4096    // how far a copy that gets worse is followed
+	stride    = 5       // odd
+	fewDiffer = 4       // bytes of a block that the present alignment may get wrong where steps are long
+	lookBack  = 1 << 16 // how far a copy may grow into the one before
 )
 
 // anchors finds exact copies, staying on an alignment as long as it serves.
@@ -84,13 +90,13 @@ func (s *search) anchors() {
 		}
 		c := s.lookup(s.p[at:])
 		if c < 0 || c-at == s.shift {
-			at++
+			at += s.step(at)
 			continue
 		}
 		n := equal(s.old[c:], s.p[at:])
 		b := s.back(at, c)
 		if n+b <= s.agreeing(at-b, at+n)+better {
-			at++
+			at += s.step(at)
 			continue
 		}
 		s.shift = c - at
@@ -98,6 +104,28 @@ func (s *search) anchors() {
 		at += n
 		end = at
 	}
+}
+
+// step returns how far to go on. Where the present alignment makes most of the next block, only a long copy could be
+// better; its blocks are met at one of any sixteen places that are an odd distance from each other.
+func (s *search) step(at int) int {
+	o := at + s.shift
+	if o < 0 || o+block > len(s.old) || at+block+stride > len(s.p) {
+		return 1
+	}
+	p, q := s.p[at:at+block], s.old[o:o+block]
+	x := binary.LittleEndian.Uint64(p) ^ binary.LittleEndian.Uint64(q)
+	y := binary.LittleEndian.Uint64(p[8:]) ^ binary.LittleEndian.Uint64(q[8:])
+	if different(x)+different(y) > fewDiffer {
+		return 1
+	}
+	return stride
+}
+
+// different counts the bytes of x that are not zero.
+func different(x uint64) int {
+	const low = 0x7f7f7f7f7f7f7f7f
+	return bits.OnesCount64(((x&low + low) | x) &^ low)
 }
 
 func (s *search) add(at, old, n int) {

@@ -33,7 +33,8 @@ func NewIndex(old []byte) *Index {
 	x := &Index{old: old, table: make([]uint32, n*8/5+2), seen: make([]uint64, n/8+1)}
 	for i := range n {
 		p := old[i*block : i*block+block]
-		s, b := x.slot(p)
+		h := hash(p)
+		s, b := x.slot(h), x.bit(h)
 		x.seen[b>>6] |= 1 << (b & 63)
 		if v := x.table[s]; v != 0 {
 			if c := (int(v) - 1) * block; string(old[c:c+block]) == string(p) {
@@ -48,22 +49,32 @@ func NewIndex(old []byte) *Index {
 	return x
 }
 
-// slot returns the first of the two slots in which the block that p begins with may be, and its bit in seen.
-func (x *Index) slot(p []byte) (int, uint) {
+// hash mixes the 16 bytes that p begins with.
+func hash(p []byte) uint64 {
 	a, b := binary.LittleEndian.Uint64(p), binary.LittleEndian.Uint64(p[8:])
 	h := a*0x9e3779b97f4a7c15 ^ (b*0xc2b2ae3d27d4eb4f + 0x165667b19e3779f9)
-	h = (h ^ h>>29) * 0x9e3779b97f4a7c15
+	return (h ^ h>>29) * 0x9e3779b97f4a7c15
+}
+
+// slot returns the first of the two slots in which a block of hash h may be.
+func (x *Index) slot(h uint64) int {
 	hi, _ := bits.Mul64(h, uint64(len(x.table)-1))
+	return int(hi)
+}
+
+// bit returns a hash's bit in seen.
+func (x *Index) bit(h uint64) uint {
 	bit, _ := bits.Mul64(h, uint64(len(x.seen)*64))
-	return int(hi), uint(bit)
+	return uint(bit)
 }
 
 // lookup returns the place of an old block equal to the first bytes of p, or -1.
 func (x *Index) lookup(p []byte) int {
-	s, b := x.slot(p)
-	if x.seen[b>>6]>>(b&63)&1 == 0 {
+	h := hash(p)
+	if b := x.bit(h); x.seen[b>>6]>>(b&63)&1 == 0 {
 		return -1
 	}
+	s := x.slot(h)
 	for _, v := range x.table[s : s+2] {
 		if v == 0 {
 			return -1
