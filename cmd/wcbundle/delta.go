@@ -132,7 +132,7 @@ func writeWhole(path string, write func(w io.Writer) error) (err error) {
 }
 
 // frugal trades a little time for memory: deltas hold large buffers for long, and garbage beside them would double the peak.
-func frugal() { debug.SetGCPercent(20) }
+func frugal() { debug.SetGCPercent(40) }
 
 func deltaMake(c *cli.Context) error {
 	frugal()

@@ -28,7 +28,7 @@ func (p *predictor) choose(target []byte) []rule {
 
 func (p *predictor) all(runs []run, lo, hi int, u rule) {
 	for i := range runs {
-		p.apply(&runs[i], lo, hi, u)
+		p.again(&runs[i], lo, hi, u)
 	}
 }
 

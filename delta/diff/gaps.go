@@ -22,8 +22,9 @@ func split(target []byte, p *predictor) (gaps, diffs, extra []byte) {
 	return gaps, diffs, append(extra, target[pos:]...)
 }
 
-// join is split's inverse.
-func join(dst []byte, p *predictor, gaps, diffs, extra []byte) error {
+// join is split's inverse: it puts right what was foretold.
+func join(p *predictor, gaps, diffs, extra []byte) error {
+	dst := p.out
 	next := func() (int, error) {
 		if len(gaps) == 0 {
 			return maxStream, nil
@@ -41,7 +42,6 @@ func join(dst []byte, p *predictor, gaps, diffs, extra []byte) error {
 		}
 		extra = extra[copy(dst[pos:r.lo], extra):]
 		pos = r.hi
-		copy(dst[r.lo:r.hi], p.out[r.lo:r.hi])
 		i := r.lo
 		for ; gap < r.hi-i; i++ {
 			i += gap

@@ -52,9 +52,20 @@ type predictor struct {
 }
 
 func newPredictor(m *Map, base []byte, at int64) *predictor {
-	p := &predictor{m: m, s: &m.addresses()[0], far: &m.addresses()[1], at: at, base: base, out: append([]byte(nil), base...)}
+	p := &predictor{}
+	p.begin(m, base, make([]byte, len(base)), at)
+	return p
+}
+
+// begin makes p one for the bytes from at on, which it foretells in out.
+func (p *predictor) begin(m *Map, base, out []byte, at int64) {
 	first := m.first(at)
-	p.runs = make([]run, 0, m.first(at+int64(len(base)))-first+1+2*(len(m.OldLoads)+len(m.NewLoads)))
+	most := m.first(at+int64(len(base))) - first + 1 + 2*(len(m.OldLoads)+len(m.NewLoads))
+	if cap(p.runs) < most {
+		p.runs = make([]run, 0, most)
+	}
+	*p = predictor{m: m, s: &m.addresses()[0], far: &m.addresses()[1], at: at, base: base, out: out, runs: p.runs[:0]}
+	copy(out, base)
 	for _, c := range m.Copies[first:] {
 		c = part(c, at, len(base))
 		if c.Len <= 0 {
@@ -68,8 +79,10 @@ func newPredictor(m *Map, base []byte, at int64) *predictor {
 			c.New, c.Old, c.Len = c.New+n, c.Old+n, c.Len-n
 		}
 	}
-	return p
 }
+
+// release lets go of all but memory that the next segment can use.
+func (p *predictor) release() { *p = predictor{runs: p.runs[:0]} }
 
 // locate returns the address of a place and how many of the n bytes from there on are in the same load, or in none.
 func locate(loads []Load, off, n int64) (int64, bool, int64) {
@@ -84,13 +97,20 @@ func locate(loads []Load, off, n int64) (int64, bool, int64) {
 	return 0, false, n
 }
 
+// again foretells as apply does, and forgets what another rule said of these bytes.
+func (p *predictor) again(r *run, lo, hi int, u rule) {
+	if lo, hi := max(lo, r.lo), min(hi, r.hi); lo < hi {
+		copy(p.out[lo:hi], p.base[lo:hi])
+	}
+	p.apply(r, lo, hi, u)
+}
+
 // apply foretells the bytes of r inside [lo, hi) of the segment, which lie in one page. A field must lie there wholly.
 func (p *predictor) apply(r *run, lo, hi int, u rule) {
 	lo, hi = max(lo, r.lo), min(hi, r.hi)
 	if lo >= hi {
 		return
 	}
-	copy(p.out[lo:hi], p.base[lo:hi])
 	switch {
 	case u.kind == ruleCode && r.known:
 		p.code(r, lo, hi)
@@ -105,11 +125,27 @@ func (p *predictor) apply(r *run, lo, hi int, u rule) {
 	}
 }
 
+// beforeAddress is 1 for bytes that may come before an address in x86 code, and 2 for those that may after a byte 0F.
+var beforeAddress = makeBeforeAddress()
+
+func makeBeforeAddress() (t [256]byte) {
+	for b := range t {
+		switch {
+		case b&0xfe == 0xe8 || b&0xc7 == 5:
+			t[b] = 1
+		case b&0xf0 == 0x80:
+			t[b] = 2
+		}
+	}
+	return t
+}
+
 // code foretells four bytes relative to the next instruction after call and jmp (E8, E9), jcc (0F 80 to 8F), and a ModRM
 // byte that means an address relative to the instruction (mod 0, rm 5).
 func (p *predictor) code(r *run, lo, hi int) {
 	for i := lo + 1; i+4 <= hi; i++ {
-		if b := p.base[i-1]; b&0xfe != 0xe8 && b&0xc7 != 5 && (b&0xf0 != 0x80 || i < lo+2 || p.base[i-2] != 0x0f) {
+		k := beforeAddress[p.base[i-1]]
+		if k == 0 || k == 2 && (i < lo+2 || p.base[i-2] != 0x0f) {
 			continue
 		}
 		if p.relative(r, i, 4) {

@@ -85,8 +85,13 @@ func (e *Encoder) pack(dst, b []byte) []byte {
 	return append(append(dst, 0), b...)
 }
 
-// A Decoder reads segments. It may be used by one goroutine at a time.
-type Decoder struct{ zstd *zstd.Decoder }
+// A Decoder reads segments. It may be used by one goroutine at a time. Its memory serves for the next segment too.
+type Decoder struct {
+	zstd    *zstd.Decoder
+	p       predictor
+	out     []byte
+	streams [3][]byte
+}
 
 // NewDecoder returns a decoder.
 func NewDecoder() (*Decoder, error) {
@@ -95,7 +100,7 @@ func NewDecoder() (*Decoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a decoder: %w", err)
 	}
-	return &Decoder{z}, nil
+	return &Decoder{zstd: z}, nil
 }
 
 // Segment fills dst, the group's bytes from at on, from enc, what an encoder made of them. base is what m.Layout makes for
@@ -115,9 +120,16 @@ func (d *Decoder) Segment(dst, base []byte, at int64, m *Map, enc []byte) error 
 		copy(dst, base)
 		return nil
 	case codecZstd:
-		return d.gaps(dst, newPredictor(m, base, at), enc[1:])
+		d.p.begin(m, base, dst, at)
+		defer d.p.release()
+		return d.gaps(dst, enc[1:])
 	case codecMix:
-		return d.mixed(dst, newPredictor(m, base, at), enc[1:])
+		if cap(d.out) < len(dst) {
+			d.out = make([]byte, len(dst))
+		}
+		d.p.begin(m, base, d.out[:len(dst)], at)
+		defer d.p.release()
+		return d.mixed(dst, enc[1:])
 	}
 	return corrupt("unknown codec")
 }
@@ -135,39 +147,39 @@ func (p *predictor) foretell(enc *[]byte) ([]rule, error) {
 	return rules, err
 }
 
-func (d *Decoder) mixed(dst []byte, p *predictor, enc []byte) error {
-	rules, err := p.foretell(&enc)
+func (d *Decoder) mixed(dst, enc []byte) error {
+	rules, err := d.p.foretell(&enc)
 	if err != nil {
 		return err
 	}
-	if x := newMixed(newReader(enc), p, dst, rules); !x.run() {
+	if x := newMixed(newReader(enc), &d.p, dst, rules); !x.run() {
 		return corrupt("segment runs out")
 	}
 	return nil
 }
 
-func (d *Decoder) gaps(dst []byte, p *predictor, enc []byte) error {
-	if _, err := p.foretell(&enc); err != nil {
+func (d *Decoder) gaps(dst, enc []byte) error {
+	if _, err := d.p.foretell(&enc); err != nil {
 		return err
 	}
-	var err error
 	var streams [3][]byte
 	for i, limit := range []int{2*len(dst) + 16, len(dst), len(dst)} {
-		if streams[i], err = d.unpack(&enc, limit); err != nil {
+		var err error
+		if streams[i], err = d.unpack(i, &enc, limit); err != nil {
 			return err
 		}
 	}
 	if len(enc) != 0 {
 		return corrupt("bytes left over")
 	}
-	return join(dst, p, streams[0], streams[1], streams[2])
+	return join(&d.p, streams[0], streams[1], streams[2])
 }
 
 // maxStream bounds the decoded size of a stream.
 const maxStream = 2*MaxSegment + 16
 
-// unpack reads what pack appended, of at most limit bytes.
-func (d *Decoder) unpack(enc *[]byte, limit int) ([]byte, error) {
+// unpack reads what pack appended, of at most limit bytes, into the memory of stream i or where it is.
+func (d *Decoder) unpack(i int, enc *[]byte, limit int) ([]byte, error) {
 	n, err := takeNumber(enc, limit)
 	if err != nil {
 		return nil, err
@@ -188,7 +200,10 @@ func (d *Decoder) unpack(enc *[]byte, limit int) ([]byte, error) {
 	if stored {
 		return b, nil
 	}
-	out, err := d.zstd.DecodeAll(b, make([]byte, 0, n))
+	if cap(d.streams[i]) < n {
+		d.streams[i] = make([]byte, 0, n)
+	}
+	out, err := d.zstd.DecodeAll(b, d.streams[i][:0])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
