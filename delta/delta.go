@@ -75,14 +75,16 @@ type MakeOptions struct {
 	// Parallel is how many segments are coded at once; zero means one.
 	Parallel int
 	// Window is the most base bytes that are held and searched at once; above it bases are searched window by window. Zero
-	// means DefaultWindow. The memory of Make is about 1.5 bytes for each of these, and 256 MiB.
+	// means half of the bases, 64 MiB to MaxWindow. The memory of Make is about 1.5 bytes for each of these, and 256 MiB.
 	Window int64
 	// Progress is told, now and then, how many of the plain bytes are coded.
 	Progress func(done, total int64)
 }
 
-// DefaultWindow is the size of bases above which Make searches them window by window.
-const DefaultWindow = 4<<30 - 1
+// MaxWindow is the size of bases above which Make always searches them window by window.
+const MaxWindow = 4<<30 - 1
+
+const leastWindow = 64 << 20
 
 // Limits bounds what Apply may use. The zero value refuses everything.
 type Limits struct {

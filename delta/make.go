@@ -20,7 +20,7 @@ import (
 // It reads bases and target several times. Its memory is about 1.5 bytes per unwrapped base byte, for as many of them as
 // MakeOptions.Window, and 256 MiB.
 func Make(ctx context.Context, w io.Writer, bases []Base, target Base, opt MakeOptions) (Header, error) {
-	if len(bases) > maxBases || opt.Level > LevelMax || opt.Parallel < 0 || opt.Window < 0 || opt.Window > DefaultWindow {
+	if len(bases) > maxBases || opt.Level > LevelMax || opt.Parallel < 0 || opt.Window < 0 || opt.Window > MaxWindow {
 		return Header{}, errors.New("making a delta: options out of range")
 	}
 	m := &maker{opt: opt, bases: bases, target: target, tmp: scratch{dir: opt.ScratchDir}}
@@ -176,18 +176,27 @@ func (s *source) addPart(n int, recipe []byte) error {
 	return err
 }
 
+// window is how many base bytes are searched at once: as the options say, or half of the bases as they are given. What has a
+// name is paired by it wherever it lies, so that halving costs hardly a byte.
+func (m *maker) window() int64 {
+	if m.opt.Window > 0 {
+		return m.opt.Window
+	}
+	given := int64(0)
+	for _, b := range m.bases {
+		given += b.Size()
+	}
+	return min(max(given/2, leastWindow), MaxWindow)
+}
+
 // draft plans the target, codes its units in parallel and writes their records in order; then it proves the delta.
 func (m *maker) draft(ctx context.Context, s *source) (*draft, error) {
-	window := m.opt.Window
-	if window == 0 {
-		window = DefaultWindow
-	}
 	s.level = m.opt.Level
 	o, err := newOrigin(ctx, s.bases)
 	if err != nil {
 		return nil, err
 	}
-	s.old, s.vault = o.old, &vault{joined: o.old, window: window}
+	s.old, s.vault = o.old, &vault{joined: o.old, window: m.window()}
 	units, err := plan(ctx, o, s.plain, s.plain.Size())
 	if err != nil {
 		return nil, err

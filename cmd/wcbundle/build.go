@@ -174,7 +174,7 @@ func arch(platforms []string) string {
 }
 
 func patch(c *cli.Context) (err error) {
-	frugal()
+	frugal(frugalMake)
 	target, err := bundle.OpenFile(c.String("to"))
 	if err != nil {
 		return err

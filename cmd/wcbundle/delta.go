@@ -132,10 +132,16 @@ func writeWhole(path string, write func(w io.Writer) error) (err error) {
 }
 
 // frugal trades a little time for memory: deltas hold large buffers for long, and garbage beside them would double the peak.
-func frugal() { debug.SetGCPercent(40) }
+// Making one holds more, and for longer, than applying one.
+func frugal(percent int) { debug.SetGCPercent(percent) }
+
+const (
+	frugalMake  = 15
+	frugalApply = 40
+)
 
 func deltaMake(c *cli.Context) error {
-	frugal()
+	frugal(frugalMake)
 	bases, done, err := openBases(append([]string{c.Args().Get(0)}, c.StringSlice("base")...))
 	if err != nil {
 		return err
@@ -181,7 +187,8 @@ func makeOptions(c *cli.Context) (delta.MakeOptions, error) {
 		return opt, err
 	}
 	if memory > 0 {
-		opt.Window = min((memory-delta.DefaultMemory)*2/3, delta.DefaultWindow)
+		debug.SetMemoryLimit(memory)
+		opt.Window = min((memory-delta.DefaultMemory)*2/3, delta.MaxWindow)
 		if opt.Window < 32<<20 {
 			return opt, usageError{"--memory below 304MiB is too little to make a delta"}
 		}
@@ -204,7 +211,7 @@ func memoryOf(c *cli.Context) (int64, error) {
 }
 
 func deltaApply(c *cli.Context) error {
-	frugal()
+	frugal(frugalApply)
 	bases, done, err := openBases(append([]string{c.Args().Get(0)}, c.StringSlice("base")...))
 	if err != nil {
 		return err

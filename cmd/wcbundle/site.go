@@ -271,7 +271,7 @@ func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) 
 }
 
 func loadFile(ctx context.Context, f *bundle.File, p sign.Policy, opt install.LoadOptions) (install.LoadReport, error) {
-	frugal()
+	frugal(frugalApply)
 	if f.IsPatch() {
 		v, err := bundle.OpenPatch(ctx, f, p)
 		if err != nil {
