@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -97,17 +98,29 @@ func (o *origin) add(p piece) {
 // tries bounds how many base pieces of the same size or name are looked at.
 const tries = 16
 
-// identical returns the place of a base piece with the same bytes as p, or -1.
+// identical returns the place of a base piece with the same bytes as p, or -1. Samples tell most pieces apart; the first
+// one with the same samples is compared, and if that fails the digests of all such are.
 func (o *origin) identical(target io.ReaderAt, p piece) (int64, error) {
 	found := o.sized[p.n]
 	if p.kind == pieceMeta || p.n == 0 || len(found) == 0 {
+		return -1, nil
+	}
+	like, err := o.alike(target, p, found[:min(len(found), 16*tries)])
+	if err != nil || len(like) == 0 {
+		return -1, err
+	}
+	off := o.pieces[like[0]].off
+	if same, err := equalRanges(target, p.off, o.old, off, p.n); err != nil || same {
+		return off, err
+	}
+	if like = like[1:]; len(like) == 0 {
 		return -1, nil
 	}
 	sum, err := sumOf(target, p.off, p.n)
 	if err != nil {
 		return -1, err
 	}
-	for _, i := range found[:min(len(found), 16*tries)] {
+	for _, i := range like {
 		s := o.sums[i]
 		if s == nil {
 			v, err := sumOf(o.old, o.pieces[i].off, p.n)
@@ -122,6 +135,55 @@ func (o *origin) identical(target io.ReaderAt, p piece) (int64, error) {
 		}
 	}
 	return -1, nil
+}
+
+// samplePage is the size of one of the samples that alike compares.
+const samplePage = 4 << 10
+
+// alike returns those of the base pieces found, of p's size, that agree with p at the begin, in the middle and at the end.
+func (o *origin) alike(target io.ReaderAt, p piece, found []int) (like []int, err error) {
+	n := min(p.n, samplePage)
+	var want [3][]byte
+	got := make([]byte, n)
+	for _, i := range found {
+		same := true
+		for k := 0; k < len(want) && same; k++ {
+			at := (p.n - n) / 2 * int64(k)
+			if want[k] == nil {
+				want[k] = make([]byte, n)
+				if _, err := io.ReadFull(io.NewSectionReader(target, p.off+at, n), want[k]); err != nil {
+					return nil, err
+				}
+			}
+			if err := o.old.read(got, o.pieces[i].off+at); err != nil {
+				return nil, err
+			}
+			same = bytes.Equal(got, want[k])
+		}
+		if same {
+			like = append(like, i)
+		}
+	}
+	return like, nil
+}
+
+// equalRanges compares n bytes of a and b.
+func equalRanges(a io.ReaderAt, aOff int64, b *joined, bOff, n int64) (bool, error) {
+	size := min(n, 128<<10)
+	x, y := make([]byte, size), make([]byte, size)
+	for at := int64(0); at < n; at += size {
+		k := min(size, n-at)
+		if _, err := io.ReadFull(io.NewSectionReader(a, aOff+at, k), x[:k]); err != nil {
+			return false, err
+		}
+		if err := b.read(y[:k], bOff+at); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(x[:k], y[:k]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func sumOf(r io.ReaderAt, off, n int64) (sum [32]byte, err error) {
