@@ -35,6 +35,9 @@ type Coder struct {
 	a, b  [maxAtoms]byte     // fields of quant blocks: of the base, of the target
 	class [maxAtoms / 16]byte
 	trial []byte
+
+	// hard lists the fours of elements of which one has low bits.
+	hard [maxAtoms / 4]uint16
 }
 
 // NewCoder returns a Coder.

@@ -70,42 +70,75 @@ func exponents16(t Type) (shift uint, mask uint16) {
 }
 
 // encodeFloat16 codes four elements at a time. Where all four differences have symbols of their own, the symbols are the
-// differences and there are no low bits.
+// differences and there are no low bits; the other fours are listed and done again.
 func (c *Coder) encodeFloat16(dst []byte, t Type, base, target []byte) []byte {
 	n := len(base) / 2
 	w := bitWriter{out: c.bits[:]}
-	shift, mask := exponents16(t)
-	mask4 := uint64(mask) * ones
-	i := 0
-	for ; i+4 <= n; i += 4 {
+	for _, at := range c.easy16(t, base, target) {
+		i := 4 * int(at)
 		x, y := binary.LittleEndian.Uint64(base[2*i:]), binary.LittleEndian.Uint64(target[2*i:])
-		binary.LittleEndian.PutUint32(c.keys[i:], narrow(x>>(shift&15)&mask4))
-		// The calls that difference4 makes are spelt out, for it is too long to be inlined.
-		signs := spreadTops(x)
-		z := zigzag4(subLanes(ordered4(y, spreadTops(y)), ordered4(x, signs)), signs)
-		if z&beyond == 0 {
-			binary.LittleEndian.PutUint32(c.syms[i:], narrow(z))
-			continue
-		}
-		for k := range 4 {
-			c.symbol(i+k, uint16(z>>(16*k)), &w)
-		}
+		binary.LittleEndian.PutUint32(c.syms[i:], w.symbols4(difference4(x, y)))
 	}
-	for ; i < n; i++ {
+	for i := n &^ 3; i < n; i++ {
 		x, y := binary.LittleEndian.Uint16(base[2*i:]), binary.LittleEndian.Uint16(target[2*i:])
-		c.keys[i] = byte(x >> (shift & 15) & mask)
-		c.symbol(i, uint16(difference4(uint64(x), uint64(y))), &w)
+		z := uint16(difference4(uint64(x), uint64(y)))
+		s := symbolOf16[z]
+		f := &symbols16[s]
+		c.syms[i] = s
+		w.put(uint64((uint32(z)+1)>>1&f.mask), f.bits)
 	}
+	c.exponentsTail(t, base)
 	dst = c.bitStream(dst, w.count())
 	return c.sorter.encode(dst, n)
 }
 
-// symbol sets the symbol of element i from its zigzag difference and writes the low bits.
-func (c *Coder) symbol(i int, z uint16, w *bitWriter) {
-	s := symbolOf16[z]
-	c.syms[i] = s
-	f := &symbols16[s]
-	w.put((uint32(z)+1)>>1&f.mask, f.bits)
+// easy16 sets the keys of whole fours, the symbols of those where no sign changes and all differences are short, and returns
+// the others. It makes a list of them because branches would not be foreseen.
+func (c *Coder) easy16(t Type, base, target []byte) (hard []uint16) {
+	shift, mask := exponents16(t)
+	shift &= 15
+	mask4 := uint64(mask) * ones
+	count := 0
+	four := func(i int, x, y uint64) (key, sym uint64) {
+		sign := x & tops
+		y ^= sign
+		// What y has more than x, plus the highest bit.
+		d := (y | tops) - (x ^ sign)
+		z := d<<1&^ones ^ (^d>>15&ones)*0xffff
+		c.hard[count&(len(c.hard)-1)] = uint16(i)
+		large := z&beyond | y&tops
+		count += int((large | -large) >> 63)
+		return uint64(narrow(x >> shift & mask4)), uint64(narrow(z & bytes16))
+	}
+	i, n := 0, len(base)/8
+	for ; i+2 <= n; i += 2 {
+		x, y := base[8*i:8*i+16], target[8*i:8*i+16]
+		k, s := four(i, binary.LittleEndian.Uint64(x), binary.LittleEndian.Uint64(y))
+		k2, s2 := four(i+1, binary.LittleEndian.Uint64(x[8:]), binary.LittleEndian.Uint64(y[8:]))
+		binary.LittleEndian.PutUint64(c.keys[4*i:4*i+8], k|k2<<32)
+		binary.LittleEndian.PutUint64(c.syms[4*i:4*i+8], s|s2<<32)
+	}
+	if i < n {
+		k, s := four(i, binary.LittleEndian.Uint64(base[8*i:]), binary.LittleEndian.Uint64(target[8*i:]))
+		binary.LittleEndian.PutUint32(c.keys[4*i:], uint32(k))
+		binary.LittleEndian.PutUint32(c.syms[4*i:], uint32(s))
+	}
+	return c.hard[:count]
+}
+
+// symbols4 returns the symbols of four zigzag differences and writes their low bits.
+func (w *bitWriter) symbols4(z uint64) (syms uint32) {
+	low, n := uint64(0), uint32(0)
+	for k := range 4 {
+		v := uint16(z >> (16 * k))
+		s := symbolOf16[v]
+		f := &symbols16[s]
+		syms |= uint32(s) << (8 * k)
+		low |= uint64((uint32(v)+1)>>1&f.mask) << (n & 63)
+		n += f.bits
+	}
+	w.put(low, n)
+	return syms
 }
 
 func (c *Coder) decodeFloat16(dst []byte, t Type, base, p []byte) ([]byte, error) {
@@ -118,58 +151,85 @@ func (c *Coder) decodeFloat16(dst []byte, t Type, base, p []byte) ([]byte, error
 	if p, err = c.decodeKeyed(p, n); err != nil {
 		return nil, err
 	}
-	at, i := uint64(0), 0
-	for ; i+4 <= n; i += 4 {
-		s := binary.LittleEndian.Uint32(c.syms[i:])
-		z := widen(s)
-		if s&0xe0e0e0e0 != 0 {
-			z, at = c.differences4(s, at)
-		}
-		x := binary.LittleEndian.Uint64(base[2*i:])
-		signs := spreadTops(x)
-		y := unordered4(addLanes(ordered4(x, signs), unzigzag4(z, signs)))
-		binary.LittleEndian.PutUint64(dst[2*i:], y)
+	bits := uint64(0)
+	for _, at := range c.uneasy16(dst, base) {
+		i := 4 * int(at)
+		var z uint64
+		z, bits = c.differences4(binary.LittleEndian.Uint32(c.syms[i:]), bits)
+		binary.LittleEndian.PutUint64(dst[2*i:], target4(binary.LittleEndian.Uint64(base[2*i:]), z))
 	}
-	for ; i < n; i++ {
-		z, next := c.low(c.syms[i], at)
-		at = next
+	for i := n &^ 3; i < n; i++ {
+		z, next := c.differences4(uint32(c.syms[i]), bits)
+		bits = next
 		x := uint64(binary.LittleEndian.Uint16(base[2*i:]))
 		binary.LittleEndian.PutUint16(dst[2*i:], uint16(target4(x, z)))
 	}
-	if at != total {
+	if bits != total {
 		return nil, errCorrupt
 	}
 	return p, nil
 }
 
+// uneasy16 is the inverse of easy16: it sets whole fours as if no symbol had low bits, and returns those that have.
+func (c *Coder) uneasy16(dst, base []byte) (hard []uint16) {
+	const large = 0xe0e0e0e0
+	count := 0
+	i, n := 0, len(base)/8
+	for ; i+2 <= n; i += 2 {
+		s := binary.LittleEndian.Uint64(c.syms[4*i : 4*i+8])
+		x, y := base[8*i:8*i+16], dst[8*i:8*i+16]
+		binary.LittleEndian.PutUint64(y, target4(binary.LittleEndian.Uint64(x), widen(uint32(s))))
+		binary.LittleEndian.PutUint64(y[8:], target4(binary.LittleEndian.Uint64(x[8:]), widen(uint32(s>>32))))
+		c.hard[count&(len(c.hard)-1)] = uint16(i)
+		count += int(-(s & large) >> 63)
+		c.hard[count&(len(c.hard)-1)] = uint16(i + 1)
+		count += int(-(s >> 32 & large) >> 63)
+	}
+	if i < n {
+		s := binary.LittleEndian.Uint32(c.syms[4*i:])
+		binary.LittleEndian.PutUint64(dst[8*i:], target4(binary.LittleEndian.Uint64(base[8*i:]), widen(s)))
+		c.hard[count] = uint16(i)
+		count += int(-uint64(s&large) >> 63)
+	}
+	return c.hard[:count]
+}
+
 // exponents sets the keys of 16-bit floats.
 func (c *Coder) exponents(t Type, base []byte) {
 	shift, mask := exponents16(t)
+	shift &= 15
 	mask4 := uint64(mask) * ones
-	n := len(base) / 2
-	i := 0
-	for ; i+4 <= n; i += 4 {
-		x := binary.LittleEndian.Uint64(base[2*i:])
-		binary.LittleEndian.PutUint32(c.keys[i:], narrow(x>>(shift&15)&mask4))
+	i, n := 0, len(base)/8
+	for ; i+2 <= n; i += 2 {
+		x := base[8*i : 8*i+16]
+		k, k2 := narrow(binary.LittleEndian.Uint64(x)>>shift&mask4), narrow(binary.LittleEndian.Uint64(x[8:])>>shift&mask4)
+		binary.LittleEndian.PutUint64(c.keys[4*i:4*i+8], uint64(k)|uint64(k2)<<32)
 	}
-	for ; i < n; i++ {
+	if i < n {
+		binary.LittleEndian.PutUint32(c.keys[4*i:], narrow(binary.LittleEndian.Uint64(base[8*i:])>>shift&mask4))
+	}
+	c.exponentsTail(t, base)
+}
+
+// exponentsTail sets the keys of those that follow the last whole four.
+func (c *Coder) exponentsTail(t Type, base []byte) {
+	shift, mask := exponents16(t)
+	n := len(base) / 2
+	for i := n &^ 3; i < n; i++ {
 		c.keys[i] = byte(binary.LittleEndian.Uint16(base[2*i:]) >> (shift & 15) & mask)
 	}
 }
 
-// low returns the zigzag difference of a symbol whose low bits begin at bit at, and where the next ones do.
-func (c *Coder) low(sym byte, at uint64) (z, next uint64) {
-	f := &symbols16[sym]
-	raw := uint32(binary.LittleEndian.Uint64(c.bits[at>>3:])>>(at&7)) & f.mask
-	d := uint16((f.base + raw ^ f.neg) - f.neg)
-	return uint64(d<<1 ^ uint16(int16(d)>>15)), at + uint64(f.bits)
-}
-
+// differences4 returns the zigzag differences of four symbols whose low bits begin at bit at, and where the next ones do.
 func (c *Coder) differences4(s uint32, at uint64) (z, next uint64) {
+	// Four have at most 52 low bits.
+	low := binary.LittleEndian.Uint64(c.bits[at>>3:]) >> (at & 7)
 	for k := range 4 {
-		var v uint64
-		v, at = c.low(byte(s>>(8*k)), at)
-		z |= v << (16 * k)
+		f := &symbols16[byte(s>>(8*k))]
+		d := uint16((f.base + uint32(low)&f.mask ^ f.neg) - f.neg)
+		z |= uint64(d<<1^uint16(int16(d)>>15)) << (16 * k)
+		low >>= f.bits & 63
+		at += uint64(f.bits)
 	}
 	return z, at
 }
@@ -192,7 +252,7 @@ func (c *Coder) encodeFloat32(dst []byte, base, target []byte) []byte {
 		s, m := symbolOf(uint64(uint32(d<<1^d>>31)), direct32)
 		syms[i] = s
 		f := &symbols32[s]
-		w.put(m&f.mask, f.bits)
+		w.put(uint64(m&f.mask), f.bits)
 	}
 	dst = c.bitStream(dst, w.count())
 	return c.sorter.encode(dst, n)

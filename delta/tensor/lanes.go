@@ -229,7 +229,7 @@ func (c *Coder) encodeLanes(dst []byte, t Type, n int) []byte {
 		sym, m := symbolOf(uint64(uint32(d<<1^d>>31)), f.direct)
 		c.syms[i] = sym
 		s := &f.symbols[sym]
-		w.put(m&s.mask, s.bits)
+		w.put(uint64(m&s.mask), s.bits)
 	}
 	c.advance(n)
 	dst = c.bitStream(dst, w.count())

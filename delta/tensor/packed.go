@@ -1,6 +1,9 @@
 package tensor
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // packedMin is the count of symbols from which a table for groups of symbols is worth its bytes.
 const packedMin = 4096
@@ -9,14 +12,16 @@ const packedMin = 4096
 // waste than one symbol does, and there are fewer of them to code. The highest value of a part stands for a symbol that
 // follows elsewhere.
 type packing struct {
+	method byte
 	per    int    // symbols in a byte
 	escape byte   // highest value of a part
 	large  uint64 // what has a bit in common with symbols from escape+1 on, in each byte
 }
 
 var (
-	pairs = packing{2, 15, 0xf0f0f0f0f0f0f0f0}
-	quads = packing{4, 3, 0xfcfcfcfcfcfcfcfc}
+	pairs  = packing{methodPairs, 2, 15, 0xf0f0f0f0f0f0f0f0}
+	quads  = packing{methodQuads, 4, 3, 0xfcfcfcfcfcfcfcfc}
+	octets = packing{methodOctets, 8, 1, 0xfefefefefefefefe}
 )
 
 const (
@@ -26,12 +31,16 @@ const (
 	parts4   = 0x0f0f0f0f0f0f0f0f
 	parts2   = 0x0303030303030303
 	halves16 = 0x000f000f000f000f
+	sevens   = 0x7f7f7f7f7f7f7f7f
 )
 
 // packOf returns the packing that suits a histogram of n symbols, or nil.
 func packOf(n, most uint32, hist *[256]uint32) *packing {
 	if n < packedMin {
 		return nil
+	}
+	if most > n/8*7 {
+		return &octets
 	}
 	if most > n/4*3 && hist[0]+hist[1]+hist[2] > n/8*7 {
 		return &quads
@@ -46,27 +55,34 @@ func packOf(n, most uint32, hist *[256]uint32) *packing {
 	return nil
 }
 
-// join packs eight symbols below the escape, the first one lowest.
+// join packs eight symbols below the escape or equal to it, the first one lowest.
 func (k *packing) join(dst []byte, v uint64) {
-	if k.per == 2 {
+	switch k.per {
+	case 2:
 		binary.LittleEndian.PutUint32(dst, narrow((v|v>>4)&bytes16))
-		return
+	case 4:
+		v = (v | v>>6) & halves16
+		v = (v | v>>12) & bytes32
+		binary.LittleEndian.PutUint16(dst, uint16(v|v>>24))
+	default:
+		dst[0] = byte(v * 0x0102040810204080 >> 56) // brings bit 0 of byte i to bit 56+i
 	}
-	v = (v | v>>6) & halves16
-	v = (v | v>>12) & bytes32
-	binary.LittleEndian.PutUint16(dst, uint16(v|v>>24))
 }
 
 // part unpacks eight symbols.
 func (k *packing) part(src []byte) uint64 {
-	if k.per == 2 {
+	switch k.per {
+	case 2:
 		v := widen(binary.LittleEndian.Uint32(src))
 		return (v | v<<4) & parts4
+	case 4:
+		v := uint64(binary.LittleEndian.Uint16(src))
+		v = (v | v<<24) & bytes32
+		v = (v | v<<12) & halves16
+		return (v | v<<6) & parts2
 	}
-	v := uint64(binary.LittleEndian.Uint16(src))
-	v = (v | v<<24) & bytes32
-	v = (v | v<<12) & halves16
-	return (v | v<<6) & parts2
+	v := uint64(src[0]) * eachByte & 0x8040201008040201 // bit i is left in byte i
+	return (v + sevens) >> 7 & eachByte
 }
 
 // pack sets e.packed and e.escapes from the symbols and returns their lengths.
@@ -93,13 +109,13 @@ func (e *entropy) pack(k *packing, syms []byte) (packed, escapes int) {
 
 // escape replaces large symbols among eight and keeps them in e.escapes.
 func (e *entropy) escape(k *packing, v uint64, n int) (uint64, int) {
-	for i := range 8 {
-		s := byte(v >> (8 * i))
-		if s >= k.escape {
-			e.escapes[n&(maxAtoms-1)] = s
-			n++
-			v ^= uint64(s^k.escape) << (8 * i)
-		}
+	large := (v&sevens + uint64(0x80-k.escape)*eachByte | v) &^ sevens
+	for ; large != 0; large &= large - 1 {
+		at := bits.TrailingZeros64(large) & 56
+		s := byte(v >> at)
+		e.escapes[n&(maxAtoms-1)] = s
+		n++
+		v ^= uint64(s^k.escape) << at
 	}
 	return v, n
 }
@@ -109,8 +125,8 @@ func (e *entropy) unpack(k *packing, syms []byte, escapes int) bool {
 	at, n, in := 0, 0, 8/k.per
 	for len(syms) >= 8 {
 		v := k.part(e.packed[at:])
-		if (v+eachByte)&k.large != 0 {
-			v, n = e.restore(k, v, n)
+		if large := (v + eachByte) & k.large; large != 0 {
+			v, n = e.restore(k, v, large, n)
 		}
 		binary.LittleEndian.PutUint64(syms, v)
 		at += in
@@ -118,7 +134,7 @@ func (e *entropy) unpack(k *packing, syms []byte, escapes int) bool {
 	}
 	if len(syms) > 0 {
 		v := k.part(e.packed[at:]) & (1<<(8*len(syms)) - 1)
-		v, n = e.restore(k, v, n)
+		v, n = e.restore(k, v, (v+eachByte)&k.large, n)
 		var tail [8]byte
 		binary.LittleEndian.PutUint64(tail[:], v)
 		copy(syms, tail[:])
@@ -126,13 +142,12 @@ func (e *entropy) unpack(k *packing, syms []byte, escapes int) bool {
 	return n == escapes
 }
 
-// restore is the inverse of escape.
-func (e *entropy) restore(k *packing, v uint64, n int) (uint64, int) {
-	for i := range 8 {
-		if s := byte(v >> (8 * i)); s == k.escape {
-			v ^= uint64(s^e.escapes[n&(maxAtoms-1)]) << (8 * i)
-			n++
-		}
+// restore is the inverse of escape; large has one bit in each byte that stands for an escape.
+func (e *entropy) restore(k *packing, v, large uint64, n int) (uint64, int) {
+	for ; large != 0; large &= large - 1 {
+		at := bits.TrailingZeros64(large) & 56
+		v ^= uint64(k.escape^e.escapes[n&(maxAtoms-1)]) << at
+		n++
 	}
 	return v, n
 }
@@ -140,15 +155,11 @@ func (e *entropy) restore(k *packing, v uint64, n int) (uint64, int) {
 // encodePacked appends a stream of groups: count of escapes, the stream of these, the stream of the packed bytes.
 func (e *entropy) encodePacked(dst []byte, k *packing, syms []byte) []byte {
 	n, escapes := e.pack(k, syms)
-	method := byte(methodPairs)
-	if k.per == 4 {
-		method = methodQuads
-	}
-	dst = binary.AppendUvarint(append(dst, method), uint64(escapes))
+	dst = binary.AppendUvarint(append(dst, k.method), uint64(escapes))
 	var hist [256]uint32
-	countSymbols(&hist, e.escapes[:escapes])
+	sampleSymbols(&hist, e.escapes[:escapes])
 	dst = e.encodePlain(dst, e.escapes[:escapes], &hist)
-	countSymbols(&hist, e.packed[:n])
+	sampleSymbols(&hist, e.packed[:n])
 	return e.encodePlain(dst, e.packed[:n], &hist)
 }
 

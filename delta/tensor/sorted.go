@@ -13,41 +13,42 @@ type sorter struct {
 	hists              [256][256]uint32
 }
 
-// places counts the keys and returns where each key's symbols begin, and those of the second half of the elements.
-func (s *sorter) places(n int) (at, second [257]int) {
-	var a, b [256]uint32
-	lo, hi := s.keys[:n/2], s.keys[n/2:n]
-	for i, k := range lo {
-		a[k]++
-		b[hi[i]]++
+// places is where the next symbol of each key goes, for each quarter of the elements. Sorting the quarters at the same time
+// hides the latency of the counters.
+type places [4][256]uint32
+
+// places counts the keys, sets where each key's symbols begin in each quarter, and returns where they begin in all. The
+// elements that four does not divide belong to the last quarter.
+func (s *sorter) places(p *places, n int) (at [257]int) {
+	*p = places{}
+	q := n / 4
+	a, b, c, d := s.keys[:q], s.keys[q:2*q], s.keys[2*q:3*q], s.keys[3*q:4*q]
+	for i, k := range a {
+		p[0][k]++
+		p[1][b[i]]++
+		p[2][c[i]]++
+		p[3][d[i]]++
 	}
-	if len(hi) > len(lo) {
-		b[hi[len(lo)]]++
+	for _, k := range s.keys[4*q : n] {
+		p[3][k]++
 	}
-	for k := range a {
-		at[k+1] = at[k] + int(a[k]+b[k])
-		second[k] = at[k] + int(a[k])
+	sum := uint32(0)
+	for k := range 256 {
+		for j := range p {
+			c := p[j][k]
+			p[j][k] = sum
+			sum += c
+		}
+		at[k+1] = int(sum)
 	}
-	return at, second
+	return at
 }
 
-// encode appends the first n symbols. Both halves are sorted at the same time, which hides the latency of the counters.
+// encode appends the first n symbols.
 func (s *sorter) encode(dst []byte, n int) []byte {
-	at, q := s.places(n)
-	p := at
-	half := n / 2
-	keys, syms := s.keys[:half], s.syms[:half]
-	keys2, syms2 := s.keys[half:half+half], s.syms[half:half+half]
-	for i, k := range keys {
-		k2 := keys2[i]
-		j, j2 := p[k], q[k2]
-		s.sorted[j&(maxAtoms-1)] = syms[i]
-		s.sorted[j2&(maxAtoms-1)] = syms2[i]
-		p[k], q[k2] = j+1, j2+1
-	}
-	if n > 2*half {
-		s.sorted[q[s.keys[n-1]]] = s.syms[n-1]
-	}
+	var p places
+	at := s.places(&p, n)
+	s.sort(&p, n)
 	ends := s.split(&at)
 	dst = append(dst, byte(len(ends)-1))
 	dst = append(dst, ends[:len(ends)-1]...)
@@ -60,6 +61,62 @@ func (s *sorter) encode(dst []byte, n int) []byte {
 	return dst
 }
 
+// sort puts the symbols in the order of their keys.
+func (s *sorter) sort(p *places, n int) {
+	q := n / 4
+	a, b, c, d := s.keys[:q], s.keys[q:2*q], s.keys[2*q:3*q], s.keys[3*q:4*q]
+	w, x, y, z := s.syms[:q], s.syms[q:2*q], s.syms[2*q:3*q], s.syms[3*q:4*q]
+	for i, k := range a {
+		j := p[0][k]
+		p[0][k] = j + 1
+		s.sorted[j&(maxAtoms-1)] = w[i]
+		k = b[i]
+		j = p[1][k]
+		p[1][k] = j + 1
+		s.sorted[j&(maxAtoms-1)] = x[i]
+		k = c[i]
+		j = p[2][k]
+		p[2][k] = j + 1
+		s.sorted[j&(maxAtoms-1)] = y[i]
+		k = d[i]
+		j = p[3][k]
+		p[3][k] = j + 1
+		s.sorted[j&(maxAtoms-1)] = z[i]
+	}
+	for i, k := range s.keys[4*q : n] {
+		s.sorted[p[3][k]] = s.syms[4*q+i]
+		p[3][k]++
+	}
+}
+
+// unsort is the inverse of sort.
+func (s *sorter) unsort(p *places, n int) {
+	q := n / 4
+	a, b, c, d := s.keys[:q], s.keys[q:2*q], s.keys[2*q:3*q], s.keys[3*q:4*q]
+	w, x, y, z := s.syms[:q], s.syms[q:2*q], s.syms[2*q:3*q], s.syms[3*q:4*q]
+	for i, k := range a {
+		j := p[0][k]
+		p[0][k] = j + 1
+		w[i] = s.sorted[j&(maxAtoms-1)]
+		k = b[i]
+		j = p[1][k]
+		p[1][k] = j + 1
+		x[i] = s.sorted[j&(maxAtoms-1)]
+		k = c[i]
+		j = p[2][k]
+		p[2][k] = j + 1
+		y[i] = s.sorted[j&(maxAtoms-1)]
+		k = d[i]
+		j = p[3][k]
+		p[3][k] = j + 1
+		z[i] = s.sorted[j&(maxAtoms-1)]
+	}
+	for i, k := range s.keys[4*q : n] {
+		s.syms[4*q+i] = s.sorted[p[3][k]]
+		p[3][k]++
+	}
+}
+
 // split returns the last key of each stream; the histogram of a stream is left at its last key. A key joins the stream
 // before it unless a table of its own pays.
 func (s *sorter) split(at *[257]int) (ends []byte) {
@@ -70,7 +127,7 @@ func (s *sorter) split(at *[257]int) (ends []byte) {
 			continue
 		}
 		h := &s.hists[k]
-		countSymbols(h, s.sorted[at[k]:at[k+1]])
+		sampleSymbols(h, s.sorted[at[k]:at[k+1]])
 		own := cost(h)
 		if open >= 0 {
 			both := s.hists[open]
@@ -88,25 +145,39 @@ func (s *sorter) split(at *[257]int) (ends []byte) {
 	return append(ends, byte(max(open, 0)))
 }
 
-// countSymbols makes the histogram. Four counters for each symbol keep a frequent one from waiting for itself.
+// sampleSymbols estimates the histogram of many symbols from a quarter of them. What is rare may be missing.
+func sampleSymbols(h *[256]uint32, syms []byte) {
+	const chunk, least = 256, 4096
+	if len(syms) < least {
+		countSymbols(h, syms)
+		return
+	}
+	clear(h[:])
+	var t [3][256]uint32
+	for i := 0; len(syms) >= chunk; i++ {
+		// Which part of the chunk it is changes, for rows may be as long as some chunks.
+		at := (i ^ i>>2) & 3 * (chunk / 4)
+		addSymbols(h, &t, syms[at:at+chunk/4])
+		syms = syms[chunk:]
+	}
+	for i := range h {
+		h[i] = (h[i] + t[0][i] + t[1][i] + t[2][i]) * 4
+	}
+	for _, s := range syms {
+		h[s]++
+	}
+}
+
+// countSymbols makes the histogram.
 func countSymbols(h *[256]uint32, syms []byte) {
 	clear(h[:])
 	if len(syms) >= 1024 {
-		var b, c, d [256]uint32
-		for len(syms) >= 8 {
-			v := binary.LittleEndian.Uint64(syms)
-			h[byte(v)]++
-			b[byte(v>>8)]++
-			c[byte(v>>16)]++
-			d[byte(v>>24)]++
-			h[byte(v>>32)]++
-			b[byte(v>>40)]++
-			c[byte(v>>48)]++
-			d[byte(v>>56)]++
-			syms = syms[8:]
-		}
+		var t [3][256]uint32
+		whole := len(syms) &^ 7
+		addSymbols(h, &t, syms[:whole])
+		syms = syms[whole:]
 		for i := range h {
-			h[i] += b[i] + c[i] + d[i]
+			h[i] += t[0][i] + t[1][i] + t[2][i]
 		}
 	}
 	for _, s := range syms {
@@ -114,26 +185,32 @@ func countSymbols(h *[256]uint32, syms []byte) {
 	}
 }
 
+// addSymbols counts symbols, a multiple of eight. Four counters for each keep a frequent one from waiting for itself.
+func addSymbols(h *[256]uint32, t *[3][256]uint32, syms []byte) {
+	a, b, c := &t[0], &t[1], &t[2]
+	for len(syms) >= 8 {
+		v := binary.LittleEndian.Uint64(syms)
+		h[byte(v)]++
+		a[byte(v>>8)]++
+		b[byte(v>>16)]++
+		c[byte(v>>24)]++
+		h[byte(v>>32)]++
+		a[byte(v>>40)]++
+		b[byte(v>>48)]++
+		c[byte(v>>56)]++
+		syms = syms[8:]
+	}
+}
+
 // decode reads the first n symbols, whose keys are set, and returns what follows.
 func (s *sorter) decode(p []byte, n int) ([]byte, error) {
-	at, q := s.places(n)
-	p, err := s.decodeSorted(p, &at)
+	var at places
+	begins := s.places(&at, n)
+	p, err := s.decodeSorted(p, &begins)
 	if err != nil {
 		return nil, err
 	}
-	half := n / 2
-	keys, syms := s.keys[:half], s.syms[:half]
-	keys2, syms2 := s.keys[half:half+half], s.syms[half:half+half]
-	for i, k := range keys {
-		k2 := keys2[i]
-		j, j2 := at[k], q[k2]
-		syms[i] = s.sorted[j&(maxAtoms-1)]
-		syms2[i] = s.sorted[j2&(maxAtoms-1)]
-		at[k], q[k2] = j+1, j2+1
-	}
-	if n > 2*half {
-		s.syms[n-1] = s.sorted[q[s.keys[n-1]]]
-	}
+	s.unsort(&at, n)
 	return p, nil
 }
 
@@ -164,6 +241,6 @@ func (s *sorter) decodeSorted(p []byte, at *[257]int) ([]byte, error) {
 
 // encodeOne appends the first n symbols as one stream, without keys.
 func (s *sorter) encodeOne(dst []byte, n int) []byte {
-	countSymbols(&s.hists[0], s.syms[:n])
+	sampleSymbols(&s.hists[0], s.syms[:n])
 	return s.entropy.encode(dst, s.syms[:n], &s.hists[0])
 }

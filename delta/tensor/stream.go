@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math/bits"
@@ -21,6 +22,7 @@ const (
 	methodFSE    = 4
 	methodPairs  = 5 // two symbols in a byte
 	methodQuads  = 6 // four
+	methodOctets = 7 // eight
 )
 
 // maxAtoms is the most symbols of one stream; huff0 takes at most 2^18-1.
@@ -38,7 +40,7 @@ type entropy struct {
 	escapes [maxAtoms]byte
 }
 
-// encode appends a stream of symbols, of which hist is the histogram.
+// encode appends a stream of symbols, of which hist is the histogram, or an estimate of it.
 func (e *entropy) encode(dst, syms []byte, hist *[256]uint32) []byte {
 	n, most := uint32(len(syms)), uint32(0)
 	for _, c := range hist {
@@ -59,19 +61,11 @@ func (e *entropy) encodePlain(dst, syms []byte, hist *[256]uint32) []byte {
 	if n == 0 {
 		return dst
 	}
-	most, last := uint32(0), 0
-	for i, c := range hist {
-		if c > 0 {
-			most, last = max(most, c), i
-		}
-	}
-	if most == n {
+	if allSame(syms) {
 		return append(dst, methodRun, syms[0])
 	}
 	method, data := byte(methodStored), []byte(nil)
-	if most > n/2 {
-		*(*[256]uint32)(e.fse.Histogram()) = *hist
-		e.fse.HistogramFinished(byte(last), int(most))
+	if skewed(hist, n) {
 		method, data = e.tryFSE(syms)
 	} else {
 		method, data = e.tryHuff(syms)
@@ -85,7 +79,38 @@ func (e *entropy) encodePlain(dst, syms []byte, hist *[256]uint32) []byte {
 	return append(dst, data...)
 }
 
+func allSame(syms []byte) bool {
+	return bytes.Equal(syms[1:], syms[:len(syms)-1])
+}
+
+// skewed says whether a Huffman code of n symbols would be longer than an ideal one by a 64th: it gives the most
+// frequent symbol one bit, and one more than they need to all others.
+func skewed(hist *[256]uint32, n uint32) bool {
+	first := 0
+	for i, c := range hist {
+		if c > hist[first] {
+			first = i
+		}
+	}
+	if hist[first] <= n/2 {
+		return false
+	}
+	rest := *hist
+	rest[first] = 0
+	ideal := cost(hist)
+	return uint64(n)<<12+cost(&rest) > ideal+ideal/64
+}
+
 func (e *entropy) tryFSE(syms []byte) (byte, []byte) {
+	hist := (*[256]uint32)(e.fse.Histogram())
+	countSymbols(hist, syms)
+	most, last := uint32(0), 0
+	for i, c := range hist {
+		if c > 0 {
+			most, last = max(most, c), i
+		}
+	}
+	e.fse.HistogramFinished(byte(last), int(most))
 	e.fse.MaxSymbolValue, e.fse.TableLog = 255, 12
 	out, err := fse.Compress(syms, &e.fse)
 	if err != nil {
@@ -119,6 +144,8 @@ func (e *entropy) decode(syms, p []byte) ([]byte, error) {
 			return e.decodePacked(&pairs, syms, p[1:])
 		case methodQuads:
 			return e.decodePacked(&quads, syms, p[1:])
+		case methodOctets:
+			return e.decodePacked(&octets, syms, p[1:])
 		}
 	}
 	return e.decodePlain(syms, p)

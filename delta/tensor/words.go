@@ -32,31 +32,20 @@ func widen(v uint32) uint64 {
 // is set, else the sign set.
 func ordered4(v, signs uint64) uint64 { return v ^ (signs | tops) }
 
-// unordered4 is the inverse of ordered4.
-func unordered4(o uint64) uint64 { return o ^ (^spreadTops(o) | tops) }
-
-// zigzag4 returns the zigzag of four differences, positive away from zero; signs are those of the base.
-func zigzag4(d, signs uint64) uint64 {
+// difference4 returns the zigzag differences of four elements.
+func difference4(x, y uint64) uint64 {
+	signs := spreadTops(x)
+	d := subLanes(ordered4(y, spreadTops(y)), ordered4(x, signs))
 	d = addLanes(d^signs, signs&ones)
 	return d<<1&^ones ^ spreadTops(d)
 }
 
-// unzigzag4 is the inverse of zigzag4.
-func unzigzag4(z, signs uint64) uint64 {
-	d := z>>1&^tops ^ (z&ones)*0xffff
-	return addLanes(d^signs, signs&ones)
-}
-
-// difference4 returns the zigzag differences of four elements.
-func difference4(x, y uint64) uint64 {
-	signs := spreadTops(x)
-	return zigzag4(subLanes(ordered4(y, spreadTops(y)), ordered4(x, signs)), signs)
-}
-
-// target4 is the inverse of difference4.
+// target4 is the inverse of difference4. With the signs of x taken off both, what lies beyond zero is counted from -1 down.
 func target4(x, z uint64) uint64 {
-	signs := spreadTops(x)
-	return unordered4(addLanes(ordered4(x, signs), unzigzag4(z, signs)))
+	sign := x & tops
+	neg := (z & ones) * 0xffff
+	y := ((x ^ sign) + (z>>1&^tops ^ neg&^tops)) ^ neg&tops
+	return y ^ (y>>15&ones)*0x7fff ^ sign
 }
 
 // A bitWriter packs low bits, lowest first. out has eight bytes more than what is written.
@@ -67,9 +56,9 @@ type bitWriter struct {
 	at   int
 }
 
-// put appends n bits of v, at most 32; v has no others.
-func (w *bitWriter) put(v, n uint32) {
-	w.acc |= uint64(v) << (w.have & 63)
+// put appends n bits of v, at most 57; v has no others.
+func (w *bitWriter) put(v uint64, n uint32) {
+	w.acc |= v << (w.have & 63)
 	w.have += uint(n)
 	binary.LittleEndian.PutUint64(w.out[w.at:], w.acc)
 	w.at += int(w.have >> 3)
