@@ -8,6 +8,10 @@ import (
 // packedMin is the count of symbols from which a table for groups of symbols is worth its bytes.
 const packedMin = 4096
 
+// octetsMin is the same for groups of eight. They have more values, the rarest of which take more room than they should
+// where the usual symbol has all but a sixteenth of the mass.
+const octetsMin = 32768
+
 // A packing joins symbols to bytes: where one symbol has most of the mass, groups of symbols take whole bits with less
 // waste than one symbol does, and there are fewer of them to code. The highest value of a part stands for a symbol that
 // follows elsewhere.
@@ -39,7 +43,7 @@ func packOf(n, most uint32, hist *[256]uint32) *packing {
 	if n < packedMin {
 		return nil
 	}
-	if most > n/8*7 {
+	if n >= octetsMin && most > n/8*7 && most < n/16*15 {
 		return &octets
 	}
 	if most > n/4*3 && hist[0]+hist[1]+hist[2] > n/8*7 {

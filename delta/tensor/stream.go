@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"slices"
 
 	"github.com/klauspost/compress/fse"
 	"github.com/klauspost/compress/huff0"
@@ -65,7 +66,7 @@ func (e *entropy) encodePlain(dst, syms []byte, hist *[256]uint32) []byte {
 		return append(dst, methodRun, syms[0])
 	}
 	method, data := byte(methodStored), []byte(nil)
-	if skewed(hist, n) {
+	if e.skewed(hist, n) {
 		method, data = e.tryFSE(syms)
 	} else {
 		method, data = e.tryHuff(syms)
@@ -83,22 +84,17 @@ func allSame(syms []byte) bool {
 	return bytes.Equal(syms[1:], syms[:len(syms)-1])
 }
 
-// skewed says whether a Huffman code of n symbols would be longer than an ideal one by a 64th: it gives the most
-// frequent symbol one bit, and one more than they need to all others.
-func skewed(hist *[256]uint32, n uint32) bool {
-	first := 0
-	for i, c := range hist {
-		if c > hist[first] {
-			first = i
-		}
-	}
-	if hist[first] <= n/2 {
+// skewed says whether a Huffman code of n symbols would be longer than an ideal one by a 64th. Where no symbol has much of
+// the mass it is not.
+func (e *entropy) skewed(hist *[256]uint32, n uint32) bool {
+	if slices.Max(hist[:]) <= n/3 {
 		return false
 	}
-	rest := *hist
-	rest[first] = 0
+	if e.huff.BuildCTable(hist) != nil {
+		return true
+	}
 	ideal := cost(hist)
-	return uint64(n)<<12+cost(&rest) > ideal+ideal/64
+	return uint64(e.huff.EstimateSize(hist))<<15 > ideal+ideal/64
 }
 
 func (e *entropy) tryFSE(syms []byte) (byte, []byte) {
