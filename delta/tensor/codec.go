@@ -112,19 +112,36 @@ func (c *Coder) encodeBlock(dst []byte, t Type, b *block) []byte {
 // encodeAlone appends a block without a model.
 func (c *Coder) encodeAlone(dst []byte, t Type, b *block) []byte {
 	start := len(dst)
-	dst = short(dst, blockDiff, t, b)
-	dst = c.encodeDiff(dst, t, b.base[:b.size], b.target[:b.size])
 	if hasLanes(t) {
-		out, ok := c.encodeRuns(c.trial[:0], t, b)
-		c.trial = out
-		if ok && len(out) < len(dst)-start {
-			dst = append(dst[:start], out...)
-		}
+		dst = c.encodeFloats(dst, t, b)
+	} else {
+		dst = short(dst, blockDiff, t, b)
+		dst = c.encodeDiff(dst, t, b.base[:b.size], b.target[:b.size])
 	}
 	// Where the base helps little it may even harm.
 	if n := len(dst) - start; n > b.size*5/8 {
 		c.trial = c.encodePlanes(short(c.trial[:0], blockPlanes, t, b), t, b.target[:b.size])
 		if len(c.trial) < n {
+			dst = append(dst[:start], c.trial...)
+		}
+	}
+	return dst
+}
+
+// encodeFloats appends a block of differences, with classes of runs where that is better.
+func (c *Coder) encodeFloats(dst []byte, t Type, b *block) []byte {
+	n := b.size / t.Element()
+	bits := c.floatSymbols(t, b.base[:b.size], b.target[:b.size])
+	maybe, surely := c.runsDiffer(t, n)
+	if surely {
+		return c.encodeRuns(short(dst, blockRuns, t, b), t, n, bits)
+	}
+	start := len(dst)
+	dst = c.bitStream(short(dst, blockDiff, t, b), bits)
+	dst = c.sorter.encode(dst, n)
+	if maybe {
+		c.trial = c.encodeRuns(short(c.trial[:0], blockRuns, t, b), t, n, bits)
+		if len(c.trial) < len(dst)-start {
 			dst = append(dst[:start], c.trial...)
 		}
 	}
@@ -141,10 +158,6 @@ func short(dst []byte, form byte, t Type, b *block) []byte {
 
 func (c *Coder) encodeDiff(dst []byte, t Type, base, target []byte) []byte {
 	switch t {
-	case BF16, F16:
-		return c.encodeFloat16(dst, t, base, target)
-	case F32:
-		return c.encodeFloat32(dst, base, target)
 	case Bytes, I8, F8E4M3, F8E5M2:
 		diffBytes(c.syms[:len(base)], t, base, target)
 		keyBytes(c.keys[:len(base)], t, base)
@@ -265,7 +278,6 @@ func (c *Coder) decodeDiff(dst []byte, t Type, base, p []byte) ([]byte, error) {
 
 // bitStream appends the low bits that an encoder left in c.bits.
 func (c *Coder) bitStream(dst []byte, bits uint64) []byte {
-	c.bitsLen = bits
 	dst = binary.AppendUvarint(dst, bits)
 	return append(dst, c.bits[:(bits+7)/8]...)
 }

@@ -69,9 +69,23 @@ func exponents16(t Type) (shift uint, mask uint16) {
 	return 7, 255
 }
 
-// encodeFloat16 codes four elements at a time. Where all four differences have symbols of their own, the symbols are the
-// differences and there are no low bits; the other fours are listed and done again.
+// floatSymbols sets the keys, the symbols and the low bits of floats, and returns the count of the latter.
+func (c *Coder) floatSymbols(t Type, base, target []byte) (bits uint64) {
+	if t == F32 {
+		return c.symbols32(base, target)
+	}
+	return c.symbols16(t, base, target)
+}
+
+// encodeFloat16 appends differences of 16-bit floats.
 func (c *Coder) encodeFloat16(dst []byte, t Type, base, target []byte) []byte {
+	dst = c.bitStream(dst, c.symbols16(t, base, target))
+	return c.sorter.encode(dst, len(base)/2)
+}
+
+// symbols16 takes four elements at a time. Where all four differences have symbols of their own, the symbols are the
+// differences and there are no low bits; the other fours are listed and done again.
+func (c *Coder) symbols16(t Type, base, target []byte) (bits uint64) {
 	n := len(base) / 2
 	w := bitWriter{out: c.bits[:]}
 	for _, at := range c.easy16(t, base, target) {
@@ -88,8 +102,7 @@ func (c *Coder) encodeFloat16(dst []byte, t Type, base, target []byte) []byte {
 		w.put(uint64((uint32(z)+1)>>1&f.mask), f.bits)
 	}
 	c.exponentsTail(t, base)
-	dst = c.bitStream(dst, w.count())
-	return c.sorter.encode(dst, n)
+	return w.count()
 }
 
 // easy16 sets the keys of whole fours, the symbols of those where no sign changes and all differences are short, and returns
@@ -238,7 +251,7 @@ func ordered32(v uint32) uint32 { return v ^ (uint32(int32(v)>>31) | 1<<31) }
 
 func unordered32(v uint32) uint32 { return v ^ (^uint32(int32(v)>>31) | 1<<31) }
 
-func (c *Coder) encodeFloat32(dst []byte, base, target []byte) []byte {
+func (c *Coder) symbols32(base, target []byte) (bits uint64) {
 	n := len(base) / 4
 	keys, syms := c.keys[:n], c.syms[:n]
 	w := bitWriter{out: c.bits[:]}
@@ -254,8 +267,7 @@ func (c *Coder) encodeFloat32(dst []byte, base, target []byte) []byte {
 		f := &symbols32[s]
 		w.put(uint64(m&f.mask), f.bits)
 	}
-	dst = c.bitStream(dst, w.count())
-	return c.sorter.encode(dst, n)
+	return w.count()
 }
 
 func (c *Coder) decodeFloat32(dst []byte, base, p []byte) ([]byte, error) {
