@@ -222,6 +222,8 @@ type planner struct {
 	units  []unit
 	mixed  unit
 	last   int64 // place in the bases behind the last known copy, or -1
+	coder  *tensor.Coder
+	coded  []byte
 }
 
 // plan says how each piece of the target is to be coded.

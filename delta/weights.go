@@ -61,17 +61,35 @@ func (p *planner) tensorPair(t piece) (*piece, error) {
 
 // sample returns the coded size of about 64 KiB of t against the bases at old, scaled as if it were exactly that.
 func (p *planner) sample(t piece, old int64) (int64, error) {
-	n := min(t.n, sampleBytes)
-	el := int64(t.typ.Element())
-	at := (t.n - n) / 2 / el * el
-	a, b := make([]byte, n), make([]byte, n)
-	if _, err := p.target.ReadAt(a, t.off+at); err != nil && err != io.EOF {
+	a, at, err := p.middle(t)
+	if err != nil {
 		return 0, err
 	}
+	b := make([]byte, len(a))
 	if err := p.old.read(b, old+at); err != nil {
 		return 0, err
 	}
-	return int64(len(tensor.NewCoder().Encode(nil, t.typ, b, a))) * sampleBytes / n, nil
+	return p.sampleSize(t.typ, b, a), nil
+}
+
+// middle reads what a sample of t is, and says where in t it begins.
+func (p *planner) middle(t piece) (a []byte, at int64, err error) {
+	n := min(t.n, sampleBytes)
+	el := int64(t.typ.Element())
+	at = (t.n - n) / 2 / el * el
+	a = make([]byte, n)
+	if _, err := p.target.ReadAt(a, t.off+at); err != nil && err != io.EOF {
+		return nil, 0, err
+	}
+	return a, at, nil
+}
+
+func (p *planner) sampleSize(t tensor.Type, base, target []byte) int64 {
+	if p.coder == nil {
+		p.coder = tensor.NewCoder()
+	}
+	p.coded = p.coder.Encode(p.coded[:0], t, base, target)
+	return int64(len(p.coded)) * sampleBytes / int64(len(target))
 }
 
 // resembles says whether t is better coded against the bases at old than by itself.
@@ -80,13 +98,11 @@ func (p *planner) resembles(t piece, old int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	n := min(t.n, sampleBytes)
-	a := make([]byte, n)
-	if _, err := p.target.ReadAt(a, t.off+(t.n-n)/2/int64(t.typ.Element())*int64(t.typ.Element())); err != nil && err != io.EOF {
+	a, _, err := p.middle(t)
+	if err != nil {
 		return false, err
 	}
-	alone := int64(len(tensor.NewCoder().Encode(nil, t.typ, make([]byte, n), a))) * sampleBytes / n
-	return with < alone, nil
+	return with < p.sampleSize(t.typ, make([]byte, len(a)), a), nil
 }
 
 // aligned looks for changed parts of the bases in t without names: in the pair, else in all weights of the type.

@@ -51,7 +51,7 @@ func symbolOf(z uint64, direct uint32) (sym byte, m uint32) {
 	}
 	o := uint32(bits.Len32(m)) - 1
 	first := uint32(bits.Len32(direct)) - 2
-	return byte(direct + ((o-first)*4+m>>(o-2)&3)*2 + uint32(z&1)), m
+	return byte(direct + ((o-first)*4+m>>((o-2)&31)&3)*2 + uint32(z&1)), m
 }
 
 func makeSymbolOf16() (t [1 << 16]byte) {
@@ -256,8 +256,7 @@ func (c *Coder) symbols32(base, target []byte) (bits uint64) {
 	keys, syms := c.keys[:n], c.syms[:n]
 	w := bitWriter{out: c.bits[:]}
 	for i := range keys {
-		x := binary.LittleEndian.Uint32(base[4*i:])
-		y := binary.LittleEndian.Uint32(target[4*i:])
+		x, y := binary.LittleEndian.Uint32(base[4*i:4*i+4]), binary.LittleEndian.Uint32(target[4*i:4*i+4])
 		keys[i] = byte(x >> 23)
 		sign := int32(x) >> 31
 		d := int32(ordered32(y) - ordered32(x))

@@ -54,31 +54,17 @@ func (c *Coder) period(from, n int) (period, run int) {
 		return 0, 0
 	}
 	up := c.fitting.up[from:]
-	var same [maxLanes + 1]int
-	sum, best := 0, 0
-	for lag := 1; lag <= most; lag++ {
-		same[lag] = agreement(up, words, lag)
-		if lag >= leastLanes {
-			sum += same[lag]
-			best = max(best, same[lag])
-		}
-	}
-	mean := sum / (most - leastLanes + 1)
-	excess := best - mean
-	if run := neighbours(&same, most, max(excess*2/3, 2*laneChance)+chance(up[:words])); run > 0 {
+	if run := neighbours(up, words, most); run > 0 {
 		return (left + run - 1) / run, run
 	}
+	lag, mean, excess := likeliest(up, words, most)
 	// Chance strays by half the root of the sample; the best of thousands by four times that.
 	if excess*excess <= 9*words*64 {
 		return 0, 0
 	}
 	// Multiples of the period do as well as the period.
-	lag := leastLanes
-	for same[lag]-mean < excess {
-		lag++
-	}
 	for q := leastLanes; q < lag; q++ {
-		if lag%q == 0 && 2*(same[q]-mean) >= excess {
+		if lag%q == 0 && 2*(agreement(up, words, q)-mean) >= excess {
 			return q, 1
 		}
 	}
@@ -94,11 +80,54 @@ func chance(up []uint64) int {
 	return (ones*ones + (all-ones)*(all-ones)) / all
 }
 
-// neighbours returns a length of runs in which more than least elements agree, or 0. Agreement falls with the distance;
-// where it is half way down to the usual is half a row. The runs are parts of rows, as their borders are not known.
-func neighbours(same *[maxLanes + 1]int, most, least int) int {
-	near := (same[1] + same[2] + same[3]) / 3
-	if near <= least {
+// likeliest returns the distance from leastLanes to most at which most elements agree, how many do so at all of them in the
+// mean, and how many more at that one. A quarter of the sample tells which distances are worth the rest.
+func likeliest(up []uint64, words, most int) (lag, mean, excess int) {
+	var rough [maxLanes + 1]int
+	part := words
+	if words >= 64 {
+		part = words / 4
+	}
+	sum := 0
+	for lag := leastLanes; lag <= most; lag++ {
+		rough[lag] = agreement(up, part, lag)
+		sum += rough[lag]
+	}
+	count := most - leastLanes + 1
+	mean = sum * words / part / count
+	best := mean
+	for l := leastLanes; l <= most; l++ {
+		// What is enough in the whole sample is mostly twice this in a quarter; chance is less than two thirds of it.
+		d := rough[l] - sum/count
+		if d < 0 || 4*d*d < 9*part*64/4 {
+			continue
+		}
+		if n := agreement(up, words, l); n > best {
+			lag, best = l, n
+		}
+	}
+	return lag, mean, best - mean
+}
+
+// neighbours returns a length of runs in which many elements agree, or 0. Agreement falls with the distance; where it is
+// half way down to the usual is half a row. The runs are parts of rows, as their borders are not known.
+func neighbours(up []uint64, words, most int) (run int) {
+	near := (agreement(up, words, 1) + agreement(up, words, 2) + agreement(up, words, 3)) / 3
+	least := chance(up[:words])
+	if near <= least+2*laneChance {
+		return 0
+	}
+	var same [maxLanes + 1]int
+	sum, best := 0, 0
+	for lag := 4; lag <= most; lag++ {
+		same[lag] = agreement(up, words, lag)
+		if lag >= leastLanes {
+			sum += same[lag]
+			best = max(best, same[lag])
+		}
+	}
+	excess := best - sum/(most-leastLanes+1)
+	if near <= least+excess*2/3 {
 		return 0
 	}
 	far := same[most]
@@ -106,7 +135,7 @@ func neighbours(same *[maxLanes + 1]int, most, least int) int {
 	for lag < most && 2*same[lag] > near+far {
 		lag++
 	}
-	run := 32
+	run = 32
 	for run < 256 && run*8 <= 2*lag {
 		run *= 2
 	}
