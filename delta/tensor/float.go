@@ -247,26 +247,35 @@ func (c *Coder) differences4(s uint32, at uint64) (z, next uint64) {
 	return z, at
 }
 
-func ordered32(v uint32) uint32 { return v ^ (uint32(int32(v)>>31) | 1<<31) }
-
-func unordered32(v uint32) uint32 { return v ^ (^uint32(int32(v)>>31) | 1<<31) }
-
-func (c *Coder) symbols32(base, target []byte) (bits uint64) {
+// symbols32 does the same for 32-bit floats, one at a time. Signs are taken off as target4 does.
+func (c *Coder) symbols32(base, target []byte) (count uint64) {
 	n := len(base) / 4
 	keys, syms := c.keys[:n], c.syms[:n]
-	w := bitWriter{out: c.bits[:]}
+	// A bitWriter's fields would not stay in registers.
+	acc, have, at := uint64(0), uint32(0), 0
 	for i := range keys {
 		x, y := binary.LittleEndian.Uint32(base[4*i:4*i+4]), binary.LittleEndian.Uint32(target[4*i:4*i+4])
 		keys[i] = byte(x >> 23)
-		sign := int32(x) >> 31
-		d := int32(ordered32(y) - ordered32(x))
-		d = (d ^ sign) - sign
-		s, m := symbolOf(uint64(uint32(d<<1^d>>31)), direct32)
-		syms[i] = s
-		f := &symbols32[s]
-		w.put(uint64(m&f.mask), f.bits)
+		sign := x & (1 << 31)
+		y ^= sign
+		d := int32(y^uint32(int32(y)>>31)&(1<<31-1)) - int32(x^sign)
+		neg := uint32(d) >> 31
+		m := uint32((d ^ d>>31) - d>>31)
+		if z := 2*m - neg; z < direct32 {
+			syms[i] = byte(z)
+			continue
+		}
+		// 8(o-p) and the two bits, which have the highest above them, as doc.go has it.
+		low := uint32(bits.Len32(m)-3) & 31
+		syms[i] = byte(8*low + 2*(m>>low) + neg)
+		acc |= uint64(m&(1<<low-1)) << (have & 7)
+		have += low
+		binary.LittleEndian.PutUint64(c.bits[at:], acc)
+		at += int(have >> 3)
+		acc >>= have & 56
+		have &= 7
 	}
-	return w.count()
+	return uint64(at)*8 + uint64(have)
 }
 
 func (c *Coder) decodeFloat32(dst []byte, base, p []byte) ([]byte, error) {
@@ -287,10 +296,10 @@ func (c *Coder) decodeFloat32(dst []byte, base, p []byte) ([]byte, error) {
 		f := &symbols32[s]
 		low := uint32(binary.LittleEndian.Uint64(c.bits[at>>3:])>>(at&7)) & f.mask
 		at += uint64(f.bits)
-		x := binary.LittleEndian.Uint32(base[4*i:])
-		neg := f.neg ^ uint32(int32(x)>>31)
-		d := (f.base + low ^ neg) - neg
-		binary.LittleEndian.PutUint32(dst[4*i:], unordered32(ordered32(x)+d))
+		x := binary.LittleEndian.Uint32(base[4*i : 4*i+4])
+		sign := x & (1 << 31)
+		y := (x ^ sign) + (f.base + low ^ f.neg) - f.neg
+		binary.LittleEndian.PutUint32(dst[4*i:4*i+4], y^uint32(int32(y)>>31)&(1<<31-1)^sign)
 	}
 	if at != total {
 		return nil, errCorrupt
