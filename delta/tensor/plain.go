@@ -2,60 +2,88 @@ package tensor
 
 import "encoding/binary"
 
-// keyBytes sets the keys of one-byte elements: the exponent of a float, the upper half of an integer's absolute value.
+// keys8 returns the keys of eight one-byte elements: the exponent of a float, the upper part of an integer's absolute value.
+func keys8(t Type, x uint64) uint64 {
+	switch t {
+	case F8E4M3:
+		return x >> 3 & parts4
+	case F8E5M2:
+		return x >> 2 & (eachByte * 31)
+	case I8:
+		neg := x >> 7 & eachByte
+		return ((x ^ neg*255) + neg) >> 3 & (eachByte * 31)
+	}
+	return 0
+}
+
+func addBytes(a, b uint64) uint64 { return (a&sevens + b&sevens) ^ (a^b)&^sevens }
+
+func subBytes(a, b uint64) uint64 { return (a | ^uint64(sevens) - b&sevens) ^ (a^^b)&^sevens }
+
+// difference8 returns the symbols of eight one-byte elements: zigzag differences, positive when they lead away from zero.
+func difference8(t Type, x, y uint64) uint64 {
+	var d uint64
+	switch t {
+	case Bytes:
+		return subBytes(y, x)
+	case I8:
+		neg := x >> 7 & eachByte
+		d = addBytes(subBytes(y, x)^neg*255, neg)
+	default: // floats, as in target4
+		sign := x &^ sevens
+		y ^= sign
+		d = subBytes(y^(y>>7&eachByte)*127, x^sign)
+	}
+	return d<<1&^eachByte ^ (d>>7&eachByte)*255
+}
+
+// target8 is the inverse of difference8.
+func target8(t Type, x, z uint64) uint64 {
+	d := z>>1&sevens ^ (z&eachByte)*255
+	switch t {
+	case Bytes:
+		return addBytes(x, z)
+	case I8:
+		neg := x >> 7 & eachByte
+		return addBytes(x, addBytes(d^neg*255, neg))
+	}
+	sign := x &^ sevens
+	y := addBytes(x^sign, d)
+	return y ^ (y>>7&eachByte)*127 ^ sign
+}
+
+// keyBytes sets the keys of one-byte elements.
 func keyBytes(keys []byte, t Type, base []byte) {
-	for i, x := range base {
-		switch t {
-		case F8E4M3:
-			x = x >> 3 & 15
-		case F8E5M2:
-			x = x >> 2 & 31
-		case I8:
-			m := byte(int8(x) >> 7)
-			x = ((x ^ m) - m) >> 3
-		default:
-			x = 0
-		}
-		keys[i] = x
+	i := 0
+	for ; i+8 <= len(base); i += 8 {
+		binary.LittleEndian.PutUint64(keys[i:i+8], keys8(t, binary.LittleEndian.Uint64(base[i:i+8])))
+	}
+	for ; i < len(base); i++ {
+		keys[i] = byte(keys8(t, uint64(base[i])))
 	}
 }
 
-func ordered8(v byte) byte { return v ^ (byte(int8(v)>>7) | 0x80) }
-
-func unordered8(v byte) byte { return v ^ (^byte(int8(v)>>7) | 0x80) }
-
-// diffBytes sets the symbols of one-byte elements: zigzag differences, positive when they lead away from zero.
+// diffBytes sets the symbols of one-byte elements.
 func diffBytes(syms []byte, t Type, base, target []byte) {
-	for i, x := range base {
-		y := target[i]
-		sign := int8(x) >> 7
-		switch t {
-		case F8E4M3, F8E5M2:
-			x, y = ordered8(x), ordered8(y)
-		case Bytes:
-			syms[i] = y - x
-			continue
-		}
-		d := int8(y - x)
-		d = (d ^ sign) - sign
-		syms[i] = byte(d<<1 ^ d>>7)
+	i := 0
+	for ; i+8 <= len(base); i += 8 {
+		x, y := binary.LittleEndian.Uint64(base[i:i+8]), binary.LittleEndian.Uint64(target[i:i+8])
+		binary.LittleEndian.PutUint64(syms[i:i+8], difference8(t, x, y))
+	}
+	for ; i < len(base); i++ {
+		syms[i] = byte(difference8(t, uint64(base[i]), uint64(target[i])))
 	}
 }
 
+// undiffBytes is the inverse of diffBytes.
 func undiffBytes(dst []byte, t Type, base, syms []byte) {
-	for i, x := range base {
-		z := syms[i]
-		sign := byte(int8(x) >> 7)
-		d := z>>1 ^ -(z & 1)
-		d = (d ^ sign) - sign
-		switch t {
-		case F8E4M3, F8E5M2:
-			dst[i] = unordered8(ordered8(x) + d)
-		case Bytes:
-			dst[i] = x + z
-		default:
-			dst[i] = x + d
-		}
+	i := 0
+	for ; i+8 <= len(base); i += 8 {
+		x, z := binary.LittleEndian.Uint64(base[i:i+8]), binary.LittleEndian.Uint64(syms[i:i+8])
+		binary.LittleEndian.PutUint64(dst[i:i+8], target8(t, x, z))
+	}
+	for ; i < len(base); i++ {
+		dst[i] = byte(target8(t, uint64(base[i]), uint64(syms[i])))
 	}
 }
 

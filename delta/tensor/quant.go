@@ -113,18 +113,20 @@ func (c *Coder) classify(n, width int) {
 // fieldKeys sets the keys for n bytes of a field in c.a and returns the symbols they have: the element's class, and
 // what the old value is.
 func (c *Coder) fieldKeys(n int, f quantField) int {
-	for i := 0; i < n; {
-		class := c.class[i/f.bytes]
-		for end := i + f.bytes; i < end; i++ {
-			x := c.a[i]
+	// A field has a multiple of four bytes.
+	for i, e := 0, 0; i < n; e++ {
+		class := uint64(c.class[e]) * eachByte
+		for end := i + f.bytes; i < end; i += 4 {
+			x := binary.LittleEndian.Uint32(c.a[i : i+4])
 			switch f.kind {
 			case fieldNibble:
-				c.keys[2*i], c.keys[2*i+1] = class|x&15, class|x>>4
+				binary.LittleEndian.PutUint64(c.keys[2*i:2*i+8], class|nibbles(x))
 			case fieldInt8:
-				m := byte(int8(x) >> 7)
-				c.keys[i] = class | min(((x^m)-m)>>3, 15)
+				k := keys8(I8, uint64(x))
+				k -= k >> 4 & eachByte // 16 becomes 15
+				binary.LittleEndian.PutUint32(c.keys[i:i+4], uint32(class|k))
 			default:
-				c.keys[i] = class
+				binary.LittleEndian.PutUint32(c.keys[i:i+4], uint32(class))
 			}
 		}
 	}
@@ -134,12 +136,19 @@ func (c *Coder) fieldKeys(n int, f quantField) int {
 	return n
 }
 
+// nibbles takes four bytes apart into eight numbers of 4 bits, the lower ones first.
+func nibbles(v uint32) uint64 {
+	w := widen(v)
+	return (w | w<<4) & parts4
+}
+
+// fieldSymbols sets the symbols of n bytes of a field.
 func (c *Coder) fieldSymbols(n, kind int) {
 	switch kind {
 	case fieldNibble:
-		for i, x := range c.a[:n] {
-			y := c.b[i]
-			c.syms[2*i], c.syms[2*i+1] = (y-x)&15, (y>>4-x>>4)&15
+		for i := 0; i+4 <= n; i += 4 {
+			x, y := nibbles(binary.LittleEndian.Uint32(c.a[i:i+4])), nibbles(binary.LittleEndian.Uint32(c.b[i:i+4]))
+			binary.LittleEndian.PutUint64(c.syms[2*i:2*i+8], (y|eachByte<<4-x)&parts4)
 		}
 	case fieldInt8:
 		diffBytes(c.syms[:n], I8, c.a[:n], c.b[:n])
@@ -152,8 +161,9 @@ func (c *Coder) fieldSymbols(n, kind int) {
 func (c *Coder) fieldValues(n, kind int) {
 	switch kind {
 	case fieldNibble:
-		for i, x := range c.a[:n] {
-			c.b[i] = (x+c.syms[2*i])&15 | (x>>4+c.syms[2*i+1])<<4
+		for i := 0; i+4 <= n; i += 4 {
+			y := (nibbles(binary.LittleEndian.Uint32(c.a[i:i+4])) + binary.LittleEndian.Uint64(c.syms[2*i:2*i+8])&parts4) & parts4
+			binary.LittleEndian.PutUint32(c.b[i:i+4], narrow((y|y>>4)&bytes16))
 		}
 	case fieldInt8:
 		undiffBytes(c.b[:n], I8, c.a[:n], c.syms[:n])
