@@ -3,6 +3,7 @@ package tensor
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // MaxBlock is the most target bytes of one Encode call.
@@ -71,9 +72,14 @@ func (c *Coder) Encode(dst []byte, t Type, base, target []byte) []byte {
 	whole := len(target) - len(target)%t.Element()
 	size := blockBytes(t)
 	c.lanes.lanes, c.misses, c.cuts = 0, 0, 0
+	// Neighbouring quants that change do so the same way, and escapes would not show it.
+	c.eights = fieldsOf(t) == nil
 	for lo := 0; lo < whole; {
 		b := block{base[lo:whole], target[lo:whole], min(size, whole-lo)}
 		dst = c.encodeBlock(dst, t, &b)
+		if lo == 0 { // the others will be about as long
+			dst = slices.Grow(dst, min((len(dst)-start)*(whole/b.size)*9/8, len(target))+16)
+		}
 		lo += b.size
 		if len(dst)-start > len(target)+len(target)/4 {
 			break

@@ -33,7 +33,8 @@
 //	4  uvarint length, then an FSE table and bit stream, RFC 8878 section 4.1, with two states that take turns
 //	5  two symbols in a byte, the first one in the lower 4 bits: a uvarint count of escapes, at most n; their stream; the
 //	   stream of the bytes, half of n rounded up. A part of 15 stands for the next escape. What is left of the last byte is
-//	   not looked at. Methods 5 to 7 may not be in either of these streams
+//	   not looked at. Methods 5 to 7 may not be in either of these streams, but for 5 in that of the escapes, whose own
+//	   streams have none of them
 //	6  the same with four symbols in a byte, 2 bits each, and 3 for an escape
 //	7  the same with eight symbols in a byte, 1 bit each, and 1 for an escape
 //

@@ -10,7 +10,7 @@ const packedMin = 4096
 
 // octetsMin is the same for groups of eight. They have more values, the rarest of which take more room than they should
 // where the usual symbol has all but a sixteenth of the mass.
-const octetsMin = 32768
+const octetsMin = 16384
 
 // A packing joins symbols to bytes: where one symbol has most of the mass, groups of symbols take whole bits with less
 // waste than one symbol does, and there are fewer of them to code. The highest value of a part stands for a symbol that
@@ -39,24 +39,29 @@ const (
 )
 
 // packOf returns the packing that suits a histogram of n symbols, or nil.
-func packOf(n, most uint32, hist *[256]uint32) *packing {
+func (e *entropy) packOf(n, most uint32, hist *[256]uint32) *packing {
 	if n < packedMin {
 		return nil
 	}
-	if n >= octetsMin && most > n/8*7 && most < n/16*15 {
+	if e.eights && n >= octetsMin && most > n/8*7 && most < n/16*15 {
 		return &octets
 	}
 	if most > n/4*3 && hist[0]+hist[1]+hist[2] > n/8*7 {
 		return &quads
 	}
+	if inPairs(n, hist) {
+		return &pairs
+	}
+	return nil
+}
+
+// inPairs says whether n symbols are few enough different ones for pairs.
+func inPairs(n uint32, hist *[256]uint32) bool {
 	small := uint32(0)
 	for _, c := range hist[:15] {
 		small += c
 	}
-	if small > n/8*7 {
-		return &pairs
-	}
-	return nil
+	return n >= packedMin && small > n/8*7
 }
 
 // join packs eight symbols below the escape or equal to it, the first one lowest.
@@ -89,35 +94,35 @@ func (k *packing) part(src []byte) uint64 {
 	return (v + sevens) >> 7 & eachByte
 }
 
-// pack sets e.packed and e.escapes from the symbols and returns their lengths.
-func (e *entropy) pack(k *packing, syms []byte) (packed, escapes int) {
+// pack sets g.packed and g.escapes from the symbols and returns their lengths.
+func (g *groups) pack(k *packing, syms []byte) (packed, escapes int) {
 	at, out := 0, 8/k.per
 	for len(syms) >= 8 {
 		v := binary.LittleEndian.Uint64(syms)
 		if (v|(v+eachByte))&k.large != 0 {
-			v, escapes = e.escape(k, v, escapes)
+			v, escapes = g.escape(k, v, escapes)
 		}
-		k.join(e.packed[at:], v)
+		k.join(g.packed[at:], v)
 		at += out
 		syms = syms[8:]
 	}
 	if len(syms) > 0 {
 		var tail [8]byte
 		copy(tail[:], syms)
-		v, esc := e.escape(k, binary.LittleEndian.Uint64(tail[:]), escapes)
-		k.join(e.packed[at:], v)
+		v, esc := g.escape(k, binary.LittleEndian.Uint64(tail[:]), escapes)
+		k.join(g.packed[at:], v)
 		at, escapes = at+(len(syms)+k.per-1)/k.per, esc
 	}
 	return at, escapes
 }
 
-// escape replaces large symbols among eight and keeps them in e.escapes.
-func (e *entropy) escape(k *packing, v uint64, n int) (uint64, int) {
+// escape replaces large symbols among eight and keeps them in g.escapes.
+func (g *groups) escape(k *packing, v uint64, n int) (uint64, int) {
 	large := (v&sevens + uint64(0x80-k.escape)*eachByte | v) &^ sevens
 	for ; large != 0; large &= large - 1 {
 		at := bits.TrailingZeros64(large) & 56
 		s := byte(v >> at)
-		e.escapes[n&(maxAtoms-1)] = s
+		g.escapes[n&(maxAtoms-1)] = s
 		n++
 		v ^= uint64(s^k.escape) << at
 	}
@@ -125,20 +130,20 @@ func (e *entropy) escape(k *packing, v uint64, n int) (uint64, int) {
 }
 
 // unpack is the inverse of pack. It reports whether all escapes were used, and no more.
-func (e *entropy) unpack(k *packing, syms []byte, escapes int) bool {
+func (g *groups) unpack(k *packing, syms []byte, escapes int) bool {
 	at, n, in := 0, 0, 8/k.per
 	for len(syms) >= 8 {
-		v := k.part(e.packed[at:])
+		v := k.part(g.packed[at:])
 		if large := (v + eachByte) & k.large; large != 0 {
-			v, n = e.restore(k, v, large, n)
+			v, n = g.restore(k, v, large, n)
 		}
 		binary.LittleEndian.PutUint64(syms, v)
 		at += in
 		syms = syms[8:]
 	}
 	if len(syms) > 0 {
-		v := k.part(e.packed[at:]) & (1<<(8*len(syms)) - 1)
-		v, n = e.restore(k, v, (v+eachByte)&k.large, n)
+		v := k.part(g.packed[at:]) & (1<<(8*len(syms)) - 1)
+		v, n = g.restore(k, v, (v+eachByte)&k.large, n)
 		var tail [8]byte
 		binary.LittleEndian.PutUint64(tail[:], v)
 		copy(syms, tail[:])
@@ -147,40 +152,55 @@ func (e *entropy) unpack(k *packing, syms []byte, escapes int) bool {
 }
 
 // restore is the inverse of escape; large has one bit in each byte that stands for an escape.
-func (e *entropy) restore(k *packing, v, large uint64, n int) (uint64, int) {
+func (g *groups) restore(k *packing, v, large uint64, n int) (uint64, int) {
 	for ; large != 0; large &= large - 1 {
 		at := bits.TrailingZeros64(large) & 56
-		v ^= uint64(k.escape^e.escapes[n&(maxAtoms-1)]) << at
+		v ^= uint64(k.escape^g.escapes[n&(maxAtoms-1)]) << at
 		n++
 	}
 	return v, n
 }
 
-// encodePacked appends a stream of groups: count of escapes, the stream of these, the stream of the packed bytes.
-func (e *entropy) encodePacked(dst []byte, k *packing, syms []byte) []byte {
-	n, escapes := e.pack(k, syms)
-	dst = binary.AppendUvarint(append(dst, k.method), uint64(escapes))
+// encodePacked appends a stream of groups: count of escapes, the stream of these, the stream of the packed bytes. Escapes
+// are in groups themselves if level is 0 and they suit.
+func (e *entropy) encodePacked(dst []byte, k *packing, syms []byte, level int) []byte {
+	g := &e.groups[level]
+	n, count := g.pack(k, syms)
+	escapes := g.escapes[:count]
+	dst = binary.AppendUvarint(append(dst, k.method), uint64(count))
 	var hist [256]uint32
-	sampleSymbols(&hist, e.escapes[:escapes])
-	dst = e.encodePlain(dst, e.escapes[:escapes], &hist)
-	sampleSymbols(&hist, e.packed[:n])
-	return e.encodePlain(dst, e.packed[:n], &hist)
+	sampleSymbols(&hist, escapes)
+	if level == 0 && inPairs(uint32(count), &hist) {
+		dst = e.encodePacked(dst, &pairs, escapes, 1)
+	} else {
+		dst = e.encodePlain(dst, escapes, &hist)
+	}
+	sampleSymbols(&hist, g.packed[:n])
+	return e.encodePlain(dst, g.packed[:n], &hist)
 }
 
 // decodePacked fills syms from what encodePacked wrote behind the method.
-func (e *entropy) decodePacked(k *packing, syms, p []byte) ([]byte, error) {
-	escapes, used := binary.Uvarint(p)
-	if used <= 0 || escapes > uint64(len(syms)) {
+func (e *entropy) decodePacked(k *packing, syms, p []byte, level int) ([]byte, error) {
+	count, used := binary.Uvarint(p)
+	if used <= 0 || count > uint64(len(syms)) {
 		return nil, errCorrupt
 	}
-	p, err := e.decodePlain(e.escapes[:escapes], p[used:])
+	p = p[used:]
+	g := &e.groups[level]
+	escapes := g.escapes[:count]
+	var err error
+	if level == 0 && count > 0 && len(p) > 0 && p[0] == methodPairs {
+		p, err = e.decodePacked(&pairs, escapes, p[1:], 1)
+	} else {
+		p, err = e.decodePlain(escapes, p)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if p, err = e.decodePlain(e.packed[:(len(syms)+k.per-1)/k.per], p); err != nil {
+	if p, err = e.decodePlain(g.packed[:(len(syms)+k.per-1)/k.per], p); err != nil {
 		return nil, err
 	}
-	if !e.unpack(k, syms, int(escapes)) {
+	if !g.unpack(k, syms, int(count)) {
 		return nil, errCorrupt
 	}
 	return p, nil

@@ -37,6 +37,12 @@ type entropy struct {
 	huff huff0.Scratch
 	fse  fse.Scratch
 
+	groups [2]groups // of a stream, and of its escapes
+	eights bool      // groups of eight may be used
+}
+
+// groups are symbols that were joined to bytes, and those that were too large for that.
+type groups struct {
 	packed  [maxAtoms/2 + 8]byte
 	escapes [maxAtoms]byte
 }
@@ -49,8 +55,8 @@ func (e *entropy) encode(dst, syms []byte, hist *[256]uint32) []byte {
 	}
 	// Huffman wastes up to a bit for each symbol where one symbol has most of the mass, and FSE takes three times as long.
 	if most > n/2 && most < n {
-		if k := packOf(n, most, hist); k != nil {
-			return e.encodePacked(dst, k, syms)
+		if k := e.packOf(n, most, hist); k != nil {
+			return e.encodePacked(dst, k, syms, 0)
 		}
 	}
 	return e.encodePlain(dst, syms, hist)
@@ -84,7 +90,7 @@ func allSame(syms []byte) bool {
 	return bytes.Equal(syms[1:], syms[:len(syms)-1])
 }
 
-// skewed says whether a Huffman code of n symbols would be longer than an ideal one by a 64th. Where no symbol has much of
+// skewed says whether a Huffman code of n symbols would be longer than an ideal one by a 32nd. Where no symbol has much of
 // the mass it is not.
 func (e *entropy) skewed(hist *[256]uint32, n uint32) bool {
 	if slices.Max(hist[:]) <= n/3 {
@@ -94,7 +100,7 @@ func (e *entropy) skewed(hist *[256]uint32, n uint32) bool {
 		return true
 	}
 	ideal := cost(hist)
-	return uint64(e.huff.EstimateSize(hist))<<15 > ideal+ideal/64
+	return uint64(e.huff.EstimateSize(hist))<<15 > ideal+ideal/32
 }
 
 func (e *entropy) tryFSE(syms []byte) (byte, []byte) {
@@ -137,11 +143,11 @@ func (e *entropy) decode(syms, p []byte) ([]byte, error) {
 	if len(syms) > 0 && len(p) > 0 {
 		switch p[0] {
 		case methodPairs:
-			return e.decodePacked(&pairs, syms, p[1:])
+			return e.decodePacked(&pairs, syms, p[1:], 0)
 		case methodQuads:
-			return e.decodePacked(&quads, syms, p[1:])
+			return e.decodePacked(&quads, syms, p[1:], 0)
 		case methodOctets:
-			return e.decodePacked(&octets, syms, p[1:])
+			return e.decodePacked(&octets, syms, p[1:], 0)
 		}
 	}
 	return e.decodePlain(syms, p)
