@@ -29,12 +29,16 @@ type laneFit struct {
 func (c *Coder) direct(n int, f floatRule) {
 	up := &c.fitting.up
 	v := uint64(0)
-	s := 32 - f.width
+	s := (32 - f.width) & 31
+	ys := c.y[:n]
 	for i, x := range c.x[:n] {
-		sign := int32(x<<s) >> 31
-		d := int32((f.order(c.y[i])-f.order(x))<<s) >> s
-		d = (d ^ sign) - sign
-		v = v>>1 | uint64(uint32(-d)>>31)<<63
+		x <<= s
+		sign := x & (1 << 31)
+		away := uint64(0)
+		if int32(ys[i]<<s^sign) > int32(x^sign) {
+			away = 1
+		}
+		v = v>>1 | away<<63
 		if i&63 == 63 {
 			up[i>>6] = v
 		}

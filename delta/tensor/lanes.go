@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"encoding/binary"
+	"math/bits"
 )
 
 const (
@@ -64,46 +65,61 @@ func ruleOf(t Type) floatRule {
 func load(dst []uint32, t Type, src []byte) {
 	if t == F32 {
 		for i := range dst {
-			dst[i] = binary.LittleEndian.Uint32(src[4*i:])
+			dst[i] = binary.LittleEndian.Uint32(src[4*i : 4*i+4])
 		}
 		return
 	}
-	for i := range dst {
-		dst[i] = uint32(binary.LittleEndian.Uint16(src[2*i:]))
+	i := 0
+	for ; i+4 <= len(dst); i += 4 {
+		d, v := dst[i:i+4], binary.LittleEndian.Uint64(src[2*i:2*i+8])
+		d[0], d[1], d[2], d[3] = uint32(v)&0xffff, uint32(v)>>16, uint32(v>>32)&0xffff, uint32(v>>48)
+	}
+	for ; i < len(dst); i++ {
+		dst[i] = uint32(binary.LittleEndian.Uint16(src[2*i : 2*i+2]))
 	}
 }
 
-// predict returns the ordered form of the base element x times 1+factor/4096, modulo 2^width, and the sign of x as all ones
-// or none. The product is exact but for rounding while it stays within a factor of two of x.
-func (f floatRule) predict(x uint32, factor int16) (ordered, sign uint32) {
-	top := uint32(1) << (f.width - 1)
-	sign = uint32(int32(x<<(32-f.width)) >> 31)
-	mag := x & (top - 1)
-	one := int64(1) << (f.mantissa & 31)
-	sig := int64(mag)&(one-1) | one
-	if mag>>(f.mantissa&31) == 0 {
-		sig -= one
-		return (top + mag + uint32(sig*int64(factor)>>laneUnit)) ^ sign, sign
+// store is the inverse of load.
+func store(dst []byte, t Type, src []uint32) {
+	if t == F32 {
+		for i, v := range src {
+			binary.LittleEndian.PutUint32(dst[4*i:4*i+4], v)
+		}
+		return
 	}
+	i := 0
+	for ; i+4 <= len(src); i += 4 {
+		s := src[i : i+4]
+		v := uint64(s[0]&0xffff|s[1]<<16) | uint64(s[2]&0xffff|s[3]<<16)<<32
+		binary.LittleEndian.PutUint64(dst[2*i:2*i+8], v)
+	}
+	for ; i < len(src); i++ {
+		binary.LittleEndian.PutUint16(dst[2*i:2*i+2], uint16(src[i]))
+	}
+}
+
+// predict returns what a base element without its sign becomes times 1+factor/4096. The product is exact but for rounding
+// while it stays within a factor of two.
+func (f floatRule) predict(mag uint32, factor int16) uint32 {
+	one := int64(1) << (f.mantissa & 31)
+	sig := int64(mag) & (one - 1)
+	if mag < uint32(one) {
+		return mag + uint32(sig*int64(factor)>>laneUnit)
+	}
+	sig |= one
 	d := sig * int64(factor) >> laneUnit
 	// Beyond the next power of two steps are twice as long, below the last one half as long.
-	d += -max(0, sig+d-2*one)>>1 - max(0, one-sig-d)
-	return (top + mag + uint32(d)) ^ sign, sign
+	return mag + uint32(d+-max(0, sig+d-2*one)>>1-max(0, one-sig-d))
 }
 
-// difference returns the signed difference of the target element from the prediction, positive away from zero.
+// difference returns the signed difference of the target element from the prediction, positive away from zero. Signs are
+// taken off as target4 does.
 func (f floatRule) difference(x, y uint32, factor int16) int32 {
-	p, sign := f.predict(x, factor)
-	d := int32(f.order(y)-p) << (32 - f.width) >> (32 - f.width)
-	return (d ^ int32(sign)) - int32(sign)
-}
-
-func (f floatRule) order(v uint32) uint32 {
-	return v ^ (uint32(int32(v<<(32-f.width))>>31) | 1<<(f.width-1))
-}
-
-func (f floatRule) unorder(v uint32) uint32 {
-	return v ^ (^uint32(int32(v<<(32-f.width))>>31) | 1<<(f.width-1))
+	top := uint32(1) << ((f.width - 1) & 31)
+	sign := x & top
+	y ^= sign
+	d := (y ^ -(y>>((f.width-1)&31))&(top-1)) - f.predict(x^sign, factor)
+	return int32(d<<((32-f.width)&31)) >> ((32 - f.width) & 31)
 }
 
 // rowsIn returns how many rows n elements touch that begin at the model's phase. A row is once through all lanes.
@@ -156,15 +172,27 @@ func (c *Coder) expand(n int) {
 }
 
 // noiseKey joins the classes of a lane and a row.
-func noiseKey(lane, row byte) byte {
-	return byte(max(0, min(15, int(lane)+int(row)-evenNoise))) << 4
+func noiseKey(lane, row byte) byte { return noiseKeys[int(lane)+int(row)] }
+
+var noiseKeys = makeNoiseKeys()
+
+func makeNoiseKeys() (k [511]byte) {
+	for i := range k {
+		k[i] = byte(max(0, min(15, i-evenNoise))) << 4
+	}
+	return k
 }
 
 // exponentKeys completes the keys with 16 steps of the base's exponent from low on.
 func (c *Coder) exponentKeys(n int, f floatRule, low byte) {
+	var step [256]byte
+	for e := range step {
+		step[e] = byte(max(0, min(15, e-int(low))))
+	}
+	mask := uint32(1)<<(f.width-1) - 1
+	keys := c.keys[:n]
 	for i, x := range c.x[:n] {
-		e := int(x&(1<<(f.width-1)-1)>>f.mantissa) - int(low)
-		c.keys[i] |= byte(max(0, min(15, e)))
+		keys[i] |= step[byte(x&mask>>(f.mantissa&31))]
 	}
 }
 
@@ -223,17 +251,34 @@ func (c *Coder) encodeLanes(dst []byte, t Type, n int) []byte {
 	dst = append(dst, low)
 	c.expand(n)
 	c.exponentKeys(n, f, low)
-	w := bitWriter{out: c.bits[:]}
-	for i := range n {
-		d := int32(c.y[i])
-		sym, m := symbolOf(uint64(uint32(d<<1^d>>31)), f.direct)
-		c.syms[i] = sym
-		s := &f.symbols[sym]
-		w.put(uint64(m&s.mask), s.bits)
-	}
 	c.advance(n)
-	dst = c.bitStream(dst, w.count())
+	dst = c.bitStream(dst, c.laneSymbols(n, f.direct))
 	return c.sorter.encode(dst, n)
+}
+
+// laneSymbols sets the symbols and low bits of n differences in c.y.
+func (c *Coder) laneSymbols(n int, direct uint32) (count uint64) {
+	syms := c.syms[:n]
+	acc, have, at := uint64(0), uint32(0), 0
+	first := uint32(bits.Len32(direct))
+	for i, d := range c.y[:n] {
+		neg := d >> 31
+		m := (d ^ -neg) + neg
+		if z := 2*m - neg; z < direct {
+			syms[i] = byte(z)
+			continue
+		}
+		// As in symbols32, but for another p.
+		low := uint32(bits.Len32(m)-3) & 31
+		syms[i] = byte(direct + 8*(low+3-first) + 2*(m>>low) + neg)
+		acc |= uint64(m&(1<<low-1)) << (have & 7)
+		have += low
+		binary.LittleEndian.PutUint64(c.bits[at:], acc)
+		at += int(have >> 3)
+		acc >>= have & 56
+		have &= 7
+	}
+	return uint64(at)*8 + uint64(have)
 }
 
 func (c *Coder) decodeLanes(dst []byte, t Type, base, p []byte) (rest []byte, err error) {
@@ -261,15 +306,7 @@ func (c *Coder) decodeLanes(dst []byte, t Type, base, p []byte) (rest []byte, er
 	if p, err = c.sorter.decode(p, n); err != nil {
 		return nil, err
 	}
-	at := uint64(0)
-	for i, sym := range c.syms[:n] {
-		s := &f.symbols[sym]
-		raw := uint32(binary.LittleEndian.Uint64(c.bits[at>>3:])>>(at&7)) & s.mask
-		at += uint64(s.bits)
-		want, sign := f.predict(c.x[i], c.factor[i])
-		neg := s.neg ^ sign
-		c.y[i] = f.unorder(want + (s.base + raw ^ neg) - neg)
-	}
+	at := c.laneValues(n, f)
 	if at != total {
 		return nil, errCorrupt
 	}
@@ -277,16 +314,19 @@ func (c *Coder) decodeLanes(dst []byte, t Type, base, p []byte) (rest []byte, er
 	return p, nil
 }
 
-func store(dst []byte, t Type, src []uint32) {
-	if t == F32 {
-		for i, v := range src {
-			binary.LittleEndian.PutUint32(dst[4*i:], v)
-		}
-		return
+// laneValues sets c.y to the elements that n symbols and c.x make, and returns the count of low bits.
+func (c *Coder) laneValues(n int, f floatRule) (at uint64) {
+	top := uint32(1) << ((f.width - 1) & 31)
+	factors, syms, out := c.factor[:n], c.syms[:n], c.y[:n]
+	for i, x := range c.x[:n] {
+		s := &f.symbols[syms[i]]
+		low := uint32(binary.LittleEndian.Uint64(c.bits[at>>3:])>>(at&7)) & s.mask
+		at += uint64(s.bits)
+		sign := x & top
+		y := f.predict(x^sign, factors[i]) + (s.base + low ^ s.neg) - s.neg
+		out[i] = y ^ -(y>>((f.width-1)&31)&1)&(top-1) ^ sign
 	}
-	for i, v := range src {
-		binary.LittleEndian.PutUint16(dst[2*i:], uint16(v))
-	}
+	return at
 }
 
 func hasLanes(t Type) bool { return t == BF16 || t == F16 || t == F32 }
