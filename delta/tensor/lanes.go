@@ -183,12 +183,17 @@ func makeNoiseKeys() (k [511]byte) {
 	return k
 }
 
-// exponentKeys completes the keys with 16 steps of the base's exponent from low on.
-func (c *Coder) exponentKeys(n int, f floatRule, low byte) {
-	var step [256]byte
+// exponentSteps returns the part of the key that each exponent is: 16 steps from low on.
+func exponentSteps(low byte) (step [256]byte) {
 	for e := range step {
 		step[e] = byte(max(0, min(15, e-int(low))))
 	}
+	return step
+}
+
+// exponentKeys completes the keys with 16 steps of the base's exponent from low on.
+func (c *Coder) exponentKeys(n int, f floatRule, low byte) {
+	step := exponentSteps(low)
 	mask := uint32(1)<<(f.width-1) - 1
 	keys := c.keys[:n]
 	for i, x := range c.x[:n] {

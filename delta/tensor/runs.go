@@ -95,11 +95,12 @@ func (c *Coder) classifyRuns(t Type, n int) {
 
 // runKeys adds the classes to the keys of n elements, which are exponents: 16 of them from low on have keys of their own.
 func (c *Coder) runKeys(n int, low byte) {
+	step := exponentSteps(low)
 	for lo := 0; lo < n; lo += runLength {
 		class := c.classOf[lo/runLength] << 4
 		keys := c.keys[lo:min(n, lo+runLength)]
 		for i, k := range keys {
-			keys[i] = class | byte(max(0, min(15, int(k)-int(low))))
+			keys[i] = class | step[k]
 		}
 	}
 }
