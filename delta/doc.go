@@ -7,7 +7,7 @@
 //     as it is, against bases as they are.
 //  2. Split. Plain bytes that are a tar archive are split into members, headers and padding; safetensors, GGUF and ONNX
 //     files, alone or in a tar, into tensors; a file of floats without a layout is taken for one run of weights.
-//  3. Pair. A member or tensor whose SHA-256 is that of one in any base is a copy. A changed one is paired by its name, then
+//  3. Pair. A member or tensor whose bytes are those of one in any base is a copy. A changed one is paired by its name, then
 //     by its name without folder and version numbers, tensors also by type, size and a sample; weights without names are
 //     aligned by their signs and exponents (package tensor); everything else is found by hashes of 16-byte blocks
 //     (package match).

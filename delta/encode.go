@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sort"
@@ -21,6 +22,8 @@ type coder struct {
 	quick *diff.Encoder // for segments of which little comes from the bases
 	tens  *tensor.Coder
 	zstd  *zstd.Encoder
+
+	base, target []byte // of a block of weights
 }
 
 func newCoder(level Level) (*coder, error) {
@@ -158,15 +161,15 @@ func (t *task) weights() ([]record, error) {
 }
 
 func (t *task) block(c *coder, at, n, old int64) (record, error) {
-	target, err := t.target(at, n)
-	if err != nil {
-		return record{}, err
+	c.target, c.base = grown(c.target, int(n)), grown(c.base, int(n))
+	target, base := c.target, c.base
+	if k, err := t.src.plain.ReadAt(target, t.off+at); int64(k) != n {
+		return record{}, fmt.Errorf("reading the target: %w", err)
 	}
-	base := make([]byte, n)
-	if old >= 0 {
-		if err := t.src.old.read(base, old); err != nil {
-			return record{}, err
-		}
+	if old < 0 {
+		clear(base)
+	} else if err := t.src.old.read(base, old); err != nil {
+		return record{}, err
 	}
 	r := record{kind: recTensor, plain: n, typ: t.typ, old: old, body: c.tens.Encode(nil, t.typ, base, target)}
 	if old < 0 || len(r.body)*20 > len(target)*19 {
@@ -179,7 +182,7 @@ func (t *task) block(c *coder, at, n, old int64) (record, error) {
 func (c *coder) smaller(r record, target []byte) record {
 	alone := record{kind: recZstd, plain: r.plain, body: c.zstd.EncodeAll(target, nil)}
 	if len(alone.body) >= len(target) {
-		alone = record{kind: recRaw, plain: r.plain, body: target}
+		alone = record{kind: recRaw, plain: r.plain, body: bytes.Clone(target)}
 	}
 	if len(alone.body) < len(r.body) {
 		return alone
