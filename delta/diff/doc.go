@@ -71,8 +71,8 @@
 // 0 for none, and that frame or the bytes. Gaps are uvarints: bytes foretold rightly before the next difference, counted
 // over all runs; a difference is added to what was foretold, modulo 256; extra is what no copy makes.
 //
-// Codec 2 goes on with one arithmetic code, in the order of the target's bytes: what no copy makes, byte by byte, and between
-// it the runs. A run is coded in groups of 64 bytes from its beginning: a flag whether the group has a miss (a byte foretold
+// Codec 2 goes on with one arithmetic code: the runs in their order, during which the bytes that no copy makes count as zeros,
+// and then those, byte by byte. A run is coded in groups of 64 bytes from its beginning: a flag whether the group has a miss (a byte foretold
 // wrongly); if so, one for each 16 bytes of it; and in each such part with a miss, one for each byte, and after it the byte if it
 // is a miss. A flag is not coded where it must be set: for the last part of a group and the last byte of a part, if none
 // before it is set.
@@ -105,7 +105,7 @@
 // difference from what was foretold (past differences near and at distances 4 and 8, the same field and address, the byte
 // that followed the last three bytes before); literal for bytes without copies (one to four and six bytes before, two bytes
 // before the last, the byte that a match foretells). A match is the last place noted for a hash of five bytes, of at least
-// five bytes; places are noted at each byte coded and each fourth byte of equal groups.
+// five bytes; places are noted at each byte without a copy and each fourth byte of a run, in the order of the target.
 // A change to a context or constant is another codec with another number.
 //
 // # Limits

@@ -5,12 +5,13 @@ import (
 	"math/bits"
 )
 
-// A mixed codes a segment with context mixing. Reading and writing run through the same steps: what is to be coded is in dst,
-// filled before by an encoder, and filled byte by byte by a decoder.
+// A mixed codes a segment with context mixing. Reading and writing run through the same steps and fill dst; what is to be
+// coded is in src, which a reader does not look at.
 type mixed struct {
 	c     *coder
 	p     *predictor
 	dst   []byte
+	src   []byte
 	rules []rule
 
 	groups, flags  *model
@@ -46,12 +47,14 @@ const (
 	maxExtraBits = 16
 )
 
-func newMixed(c *coder, p *predictor, dst []byte, rules []rule) *mixed {
+// newMixed returns a mixed that has nothing, zeros, where no copy makes bytes.
+func newMixed(c *coder, p *predictor, dst, src []byte, rules []rule) *mixed {
+	clear(dst)
 	extra := len(dst)
 	for _, r := range p.runs {
 		extra -= r.hi - r.lo
 	}
-	x := &mixed{c: c, p: p, dst: dst, rules: rules}
+	x := &mixed{c: c, p: p, dst: dst, src: src, rules: rules}
 	x.groups = newModel(groupBits, 2, groupRate)
 	x.flags = newModel(tableBits(len(dst)/4, flagBits), 4, flagRate)
 	x.values = newOctets(tableBits(len(dst)/8, maxValueBits), 4*8, byteRate)
@@ -63,13 +66,11 @@ func newMixed(c *coder, p *predictor, dst []byte, rules []rule) *mixed {
 // tableBits returns the bits of a number, from 10 to limit.
 func tableBits(n, limit int) int { return min(max(bits.Len(uint(n)), 10), limit) }
 
-// run codes all bytes and tells whether a reader had enough to read.
+// run codes all bytes and tells whether a reader had enough to read: first what is copied, then what no copy makes, so that
+// each of the two has the cache for itself.
 func (x *mixed) run() bool {
-	pos := 0
 	for i := range x.p.runs {
 		r := &x.p.runs[i]
-		x.extra(pos, r.lo)
-		pos = r.hi
 		for lo := r.lo; lo < r.hi; {
 			hi := min(r.hi, lo+groupSize)
 			x.group(r, lo, hi)
@@ -79,12 +80,19 @@ func (x *mixed) run() bool {
 			}
 		}
 	}
+	pos := 0
+	for i := range x.p.runs {
+		r := &x.p.runs[i]
+		x.extra(pos, r.lo)
+		x.finder.skip(r.lo, r.hi)
+		pos = r.hi
+	}
 	x.extra(pos, len(x.dst))
 	return !x.c.over()
 }
 
 func (x *mixed) missed(lo, hi int) int {
-	if x.c.enc && string(x.dst[lo:hi]) != string(x.p.out[lo:hi]) {
+	if x.c.enc && string(x.src[lo:hi]) != string(x.p.out[lo:hi]) {
 		return 1
 	}
 	return 0
@@ -112,13 +120,10 @@ func (x *mixed) group(r *run, lo, hi int) {
 	bit := x.groups.code(x.c, 0, x.missed(lo, hi))
 	x.hist = x.hist<<1 | uint32(bit)
 	if bit == 0 {
-		if !x.c.enc {
-			copy(x.dst[lo:hi], x.p.out[lo:hi])
-		}
+		copy(x.dst[lo:hi], x.p.out[lo:hi])
 		x.since += hi - lo
 		x.trail <<= hi - lo
 		x.recent = 0
-		x.finder.skip(lo, hi)
 		return
 	}
 	any := false
@@ -135,13 +140,10 @@ func (x *mixed) group(r *run, lo, hi int) {
 			bit = x.groups.code(x.c, 1, x.missed(a, b))
 		}
 		if bit == 0 {
-			if !x.c.enc {
-				copy(x.dst[a:b], x.p.out[a:b])
-			}
+			copy(x.dst[a:b], x.p.out[a:b])
 			x.since += b - a
 			x.trail <<= b - a
 			x.recent = 0
-			x.finder.skip(a, b)
 		} else {
 			any = true
 			x.bytes(r, a, b)
@@ -170,7 +172,6 @@ func (x *mixed) bytes(r *run, lo, hi int) {
 			x.value(i, start, field, target)
 			x.since = 0
 		}
-		x.finder.add(i + 1)
 	}
 }
 
@@ -205,7 +206,7 @@ func (x *mixed) flag(i, start int, field, target uint32) int {
 	m := x.flags
 	m.look(&h)
 	bit := 0
-	if x.c.enc && x.dst[i] != o[i] {
+	if x.c.enc && x.src[i] != o[i] {
 		bit = 1
 	}
 	set := x.recent&1 | moved<<1
@@ -249,7 +250,7 @@ func (x *mixed) value(i, start int, field, target uint32) {
 	}
 	v := 0
 	if x.c.enc {
-		v = int(x.dst[i] - o[i])
+		v = int(x.src[i] - o[i])
 	}
 	v = x.values.octet(x.c, fs*8, v, &h)
 	x.dst[i] = o[i] + byte(v)
@@ -269,7 +270,6 @@ func (x *mixed) extra(lo, hi int) {
 		}
 		x.literal(i)
 	}
-	x.recent, x.since, x.trail = 0, 0, 0
 }
 
 func (x *mixed) literal(i int) {
@@ -290,7 +290,7 @@ func (x *mixed) literal(i int) {
 		uint64(guess) | uint64(min(sure, 15))<<8 | uint64(past&0xff)<<16,
 	}
 	set := uint32(min(sure, 1)) * 8
-	v := x.extras.octet(x.c, set, int(x.dst[i]), &h)
+	v := x.extras.octet(x.c, set, int(x.src[i]), &h)
 	x.dst[i] = byte(v)
 	x.finder.update(i, byte(v))
 }

@@ -3,7 +3,6 @@ package diff
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -59,7 +58,7 @@ func (e *Encoder) Segment(dst, target, base []byte, at int64, m *Map) []byte {
 	if e.level == Max {
 		dst = append(dst, codecMix)
 		dst = appendPart(dst, writeRules(rules))
-		x := newMixed(newWriter(dst), p, slices.Clone(target), rules)
+		x := newMixed(newWriter(dst), p, make([]byte, len(target)), target, rules)
 		x.run()
 		return x.c.finish()
 	}
@@ -152,7 +151,7 @@ func (d *Decoder) mixed(dst, enc []byte) error {
 	if err != nil {
 		return err
 	}
-	if x := newMixed(newReader(enc), &d.p, dst, rules); !x.run() {
+	if x := newMixed(newReader(enc), &d.p, dst, dst, rules); !x.run() {
 		return corrupt("segment runs out")
 	}
 	return nil
