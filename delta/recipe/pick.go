@@ -14,7 +14,7 @@ const (
 	sampleMatches = 8 << 10
 	sampleMost    = 8 << 20
 	sampleShort   = 128 << 10 // plain bytes that a model must foretell at no more than sampleCost to be tried at all
-	sampleCost    = 8 << 10
+	sampleCost    = 24 << 10
 	maxMembers    = 1 << 24
 )
 

@@ -17,8 +17,8 @@ import (
 // plain must hold what Unwrap wrote. Record reads src two to three times. It does not remake: a caller that must be sure
 // feeds the parts to a Remaker and compares.
 //
-// Errors: ErrNoRecipe when no model restores src with parts of together at most 3 % of its size plus 4 KiB, in which case some
-// parts may have been handed out already; ErrCorrupt when plain is not what src holds; those of ctx, src, plain and emit.
+// Errors: ErrNoRecipe when no model restores src with parts of together at most a third of its size plus 4 KiB, or for zstd
+// 3 % plus 4 KiB, in which case some parts may have been handed out already; ErrCorrupt when plain is not what src holds; those of ctx, src, plain and emit.
 func Record(ctx context.Context, src Source, plain io.ReaderAt, plainSize int64, emit func(n int, part []byte) error) (Model, error) {
 	var m Model
 	var err error
@@ -38,7 +38,7 @@ func Record(ctx context.Context, src Source, plain io.ReaderAt, plainSize int64,
 
 // What a recipe may cost.
 const (
-	costShare = 33 // the share of the file, as its divisor
+	costShare = 3 // the share of a gzip file, as its divisor: with the content beside it, more would save little
 	costFree  = 4 << 10
 )
 

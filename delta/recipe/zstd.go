@@ -161,6 +161,9 @@ func (c *comparer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// zstdShare is the share of a zstd file that its frames to skip may take, as its divisor.
+const zstdShare = 33
+
 func recordZstd(ctx context.Context, src Source, plain *io.SectionReader, emit func(n int, part []byte) error) (Model, error) {
 	frames, err := zstdFrames(ctx, src)
 	if err != nil {
@@ -177,7 +180,7 @@ func recordZstd(ctx context.Context, src Source, plain *io.SectionReader, emit f
 	if total != plain.Size() {
 		return 0, corrupt("%d plain bytes given, the file has %d", plain.Size(), total)
 	}
-	if cost > src.Size()/costShare+costFree {
+	if cost > src.Size()/zstdShare+costFree {
 		return 0, ErrNoRecipe
 	}
 	for _, level := range zstdLevels {
