@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -305,7 +306,7 @@ func (f *File) Layout(ctx context.Context) (*Layout, error) {
 
 // children are the small blobs that a root-level manifest names: what a reader of a stream wants next.
 func (f *File) children(ctx context.Context, m ocispec.Descriptor) []ocispec.Descriptor {
-	if m.ArtifactType != ArtifactRelease && m.ArtifactType != ArtifactPatch && m.ArtifactType != ArtifactEnvelope {
+	if !slices.Contains([]string{ArtifactRelease, ArtifactPatch, ArtifactEnvelope, ArtifactTrust}, m.ArtifactType) {
 		return nil
 	}
 	b, err := f.Content(m).ReadBytes(ctx, MaxManifest)
@@ -318,7 +319,7 @@ func (f *File) children(ctx context.Context, m ocispec.Descriptor) []ocispec.Des
 	}
 	var out []ocispec.Descriptor
 	for _, d := range append([]ocispec.Descriptor{man.Config}, man.Layers...) {
-		if d.MediaType == MediaRelease || d.MediaType == MediaPatch || d.MediaType == MediaEnvelope {
+		if slices.Contains([]string{MediaRelease, MediaPatch, MediaEnvelope, MediaTrust}, d.MediaType) {
 			out = append(out, d)
 		}
 	}

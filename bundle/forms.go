@@ -10,6 +10,8 @@ const (
 	ArtifactBundle   = "application/vnd.wordcab.bundle.v1"           // artifactType of the carrier
 	ArtifactPatch    = "application/vnd.wordcab.patch.v1"            // artifactType of a patch's root
 	ArtifactEnvelope = "application/vnd.wordcab.envelope.v1"         // artifactType of the signature artifact
+	ArtifactTrust    = "application/vnd.wordcab.trust.v1"            // artifactType of the chain of trust policies
+	MediaTrust       = "application/vnd.wordcab.trust.v1+json"       // that chain, see package sign
 	MediaRelease     = "application/vnd.wordcab.release.v1+json"     // release.json, first layer of the head
 	MediaPatch       = "application/vnd.wordcab.patch.v1+json"       // patch.json, config of a patch's root
 	MediaEnvelope    = "application/vnd.dsse.envelope.v1+json"       // DSSE envelope

@@ -143,13 +143,20 @@ func (d *differ) setTarget(ctx context.Context, f *File) error {
 	return d.copySignatures(ctx)
 }
 
-// copySignatures takes over the target's head entry and all that index.json lists about its signatures.
+// copySignatures takes over the target's head entry, all that index.json lists about its signatures, and the trust chain.
 func (d *differ) copySignatures(ctx context.Context) error {
 	for _, m := range d.target.Index.Manifests {
-		if m.ArtifactType == ArtifactBundle {
+		if m.ArtifactType == ArtifactBundle || m.ArtifactType == ArtifactTrust {
 			continue
 		}
 		d.layout.Index.Manifests = append(d.layout.Index.Manifests, m)
+	}
+	if chain, err := d.target.TrustChain(ctx); err != nil {
+		return err
+	} else if chain != nil {
+		if err := d.layout.AddTrustChain(chain); err != nil {
+			return err
+		}
 	}
 	atts, err := d.target.Attachments(ctx, d.head.Digest)
 	if err != nil {

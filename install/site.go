@@ -23,7 +23,8 @@ type Record struct {
 	Generation uint64              `json:"generation"` // raised by every write; the higher copy wins
 	Site       string              `json:"site"`
 	Product    string              `json:"product"`
-	Trust      json.RawMessage     `json:"trust"`             // trust.json as accepted
+	Trust      json.RawMessage     `json:"trust"`             // trust.json as accepted, or as the chain has made it since
+	TrustAt    time.Time           `json:"trustAt,omitzero"`  // when that was
 	SiteKey    string              `json:"siteKey,omitempty"` // PEM, public: what support bundles of this site are signed with
 	Registry   Address             `json:"registry"`
 	Accepted   map[string]Accepted `json:"accepted,omitempty"`  // by channel

@@ -40,19 +40,36 @@
 //
 //	{"schema":1,"version":3,"product":"wordcab","epoch":0,
 //	 "keys":[{"id":ID,"algorithm":"ecdsa-p256","pem":"-----BEGIN PUBLIC KEY-----..."}],
-//	 "roles":{"release":{"keys":[ID,ID],"threshold":2},"security":{"keys":[ID],"threshold":1}},
+//	 "roles":{"root":{"keys":[ID,ID,ID],"threshold":2},"release":{"keys":[ID,ID],"threshold":2},
+//	  "security":{"keys":[ID],"threshold":1}},
 //	 "revoked":{"keys":[ID],"heads":["sha256:HEX"]}}
 //
-// Role release signs for channel stable, role security for channel security; a channel without a role is closed. A key
-// has at most one role, each id and algorithm must be the key's own, and a threshold is 1 to the number of the role's
-// keys. Everything else is a fault of form. Rotation by a root role needs a schema of its own and is not in schema 1: a
-// site changes its policy by hand.
+// Role release signs for channel stable, role security for channel security; a channel without a role is closed. Role root
+// signs the policy's next version; without one, only a person at each site can change the policy. A key has at most one role,
+// each id and algorithm must be the key's own, a threshold is 1 to the number of the role's keys, and as many of those are not
+// revoked. Everything else is a fault of form.
+//
+// # Trust chain
+//
+// At most 1 MiB, with 1 to 64 links:
+//
+//	{"schema":1,"links":[ENVELOPE,...]}
+//
+// A link is an envelope as above about one version of the policy: its statement has the subject name "trust", the SHA-256 of
+// trust.json as Trust.Encode writes it, predicate type https://bundle.wordcab.com/trust/v1, and the policy itself as predicate. Each
+// version is one more than that of the link before. The chain travels with every bundle and patch, and is no authority.
+//
+// Trust.Follow goes from a site's version to the newest in the chain. Older links are passed over. A link of the site's own version
+// must say the same, byte for byte in its encoding. The next one must have signatures by the threshold of roots of the version
+// before it and by that of its own roots, those that either version revokes not counted; it must be about the same product, must
+// not lower the epoch, and must repeat every revocation. A site that is more than one version behind the first link
+// cannot follow. Whatever breaks a rule is BadChain, WrongProduct or Replayed, and what came with the chain is refused.
 //
 // # Verification order
 //
 // Open refuses at the first rule that is broken. Nothing of the payload is parsed before a trusted key has signed it.
 //
-//  1. NoPolicy: trust policy, time and the record of what was accepted are there.
+//  1. NoPolicy: trust policy, time and the record of what was accepted are there. (The chain was followed before: BadChain.)
 //  2. Unsigned, BadEnvelope: form and bounds of the envelope; the payload type is exact.
 //  3. WrongKey: at least one signature is by a key of the trust policy. A key counts once, however often it signs.
 //  4. BadStatement, WrongPredicate: form of the statement, predicate type, and that kind agrees with it.
@@ -68,8 +85,8 @@
 // What comes after is the caller's: compare the statement with release.json or patch.json, whose digest is releaseDigest, hash every
 // blob against the closure, and record the accepted sequence before acting.
 //
-// The epoch ends the harm that a stolen key can do by signing the largest sequence: a new trust policy raises the epoch
-// and the sequences start again.
+// The epoch ends the harm that a stolen key can do by signing the largest sequence: the roots raise the epoch in the policy's next
+// version, and the sequences start again.
 //
 // # Files
 //

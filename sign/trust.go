@@ -38,8 +38,10 @@ type TrustKey struct {
 	PEM       string `json:"pem"`
 }
 
-// TrustRoles says who signs for which channel: release for stable, security for security. A key has one role at most.
+// TrustRoles says who signs what: root the next trust policy, release the channel stable, security the channel security. A
+// key has one role at most.
 type TrustRoles struct {
+	Root     *TrustRole `json:"root,omitempty"` // nil: nobody can change the policy but a person at the site
 	Release  TrustRole  `json:"release"`
 	Security *TrustRole `json:"security,omitempty"` // nil: the security channel is closed
 }
@@ -118,7 +120,7 @@ func (t *Trust) addKey(line TrustKey) error {
 
 func (t *Trust) checkRoles() error {
 	roleOf := map[string]string{}
-	for _, name := range []string{"release", "security"} {
+	for _, name := range []string{"root", "release", "security"} {
 		role := t.role(name)
 		if role == nil {
 			continue
@@ -135,8 +137,22 @@ func (t *Trust) checkRoles() error {
 			}
 			roleOf[id] = name
 		}
+		if n := t.usable(role); n < role.Threshold {
+			return fmt.Errorf("%s: %d of its keys are not revoked, the threshold is %d", name, n, role.Threshold)
+		}
 	}
 	return nil
+}
+
+// usable counts the keys of a role that are not revoked.
+func (t *Trust) usable(role *TrustRole) int {
+	n := 0
+	for _, id := range role.Keys {
+		if !slices.Contains(t.form.Revoked.Keys, id) {
+			n++
+		}
+	}
+	return n
 }
 
 // sort copies the lists, so that the caller's cannot change the policy later.
@@ -145,8 +161,10 @@ func (t *Trust) sort() {
 	f.Keys = slices.Clone(f.Keys)
 	sort.Slice(f.Keys, func(i, j int) bool { return f.Keys[i].ID < f.Keys[j].ID })
 	f.Roles.Release.Keys = sorted(f.Roles.Release.Keys)
-	if f.Roles.Security != nil {
-		f.Roles.Security = &TrustRole{Keys: sorted(f.Roles.Security.Keys), Threshold: f.Roles.Security.Threshold}
+	for _, role := range []**TrustRole{&f.Roles.Root, &f.Roles.Security} {
+		if *role != nil {
+			*role = &TrustRole{Keys: sorted((*role).Keys), Threshold: (*role).Threshold}
+		}
 	}
 	f.Revoked = TrustRevoked{Keys: sorted(f.Revoked.Keys), Heads: sorted(f.Revoked.Heads)}
 }
@@ -219,8 +237,16 @@ func (t *Trust) roleFor(channel string) string {
 	return ""
 }
 
+// MaySign reports whether a key has the channel's role and is not revoked.
+func (t *Trust) MaySign(channel, keyID string) bool {
+	role := t.role(t.roleFor(channel))
+	return role != nil && slices.Contains(role.Keys, keyID) && !slices.Contains(t.form.Revoked.Keys, keyID)
+}
+
 func (t *Trust) role(name string) *TrustRole {
 	switch name {
+	case "root":
+		return t.form.Roles.Root
 	case "release":
 		return &t.form.Roles.Release
 	case "security":

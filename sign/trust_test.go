@@ -109,7 +109,7 @@ func TestTrustRefuses(t *testing.T) {
 		"duplicate":         strings.Replace(good, `"version": 1`, `"version": 1, "version": 2`, 1),
 		"T06 threshold 1.0": strings.Replace(good, `"threshold": 1`, `"threshold": 1.0`, 1),
 		"null threshold":    strings.Replace(good, `"threshold": 1`, `"threshold": null`, 1),
-		"unknown role":      strings.Replace(good, `"security"`, `"root"`, 1),
+		"unknown role":      strings.Replace(good, `"security"`, `"director"`, 1),
 		"trailing":          good + "{}",
 		"too large":         good + strings.Repeat(" ", MaxTrust),
 	} {

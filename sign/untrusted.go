@@ -11,6 +11,7 @@ type Reason string
 // The rules, in the order in which Open applies them.
 const (
 	NoPolicy       Reason = "no usable trust policy"
+	BadChain       Reason = "trust policy that does not follow from the site's"
 	Unsigned       Reason = "unsigned"
 	BadEnvelope    Reason = "malformed envelope"
 	WrongKey       Reason = "no signature by a trusted key"

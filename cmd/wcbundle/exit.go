@@ -30,6 +30,7 @@ const (
 	exitNotForSite     = 15 // another product, channel or site
 	exitExpired        = 16
 	exitNoRecord       = 17 // the site was not set up
+	exitTrustChain     = 18 // a trust policy that does not follow from the site's
 	exitPreflight      = 20
 	exitRolledBack     = 21 // a gate failed and the site is back on the last good release
 	exitHeld           = 22 // waits for a person
@@ -180,6 +181,8 @@ func untrustedAnswer(e *sign.UntrustedError) answer {
 		return answer{exitBase, "ask for a patch made from a release that the site has, or load the full bundle"}
 	case sign.WrongSite, sign.WrongProduct, sign.WrongChannel, sign.WrongEpoch:
 		return answer{exitNotForSite, "this file was made for another product, channel or site: ask the vendor"}
+	case sign.BadChain:
+		return answer{exitTrustChain, "nothing was changed: ask the vendor for the whole chain, and compare key ids (wcbundle trust show) over another channel"}
 	case sign.Expired:
 		return answer{exitExpired, "ask the vendor for one that is still valid, and check this machine's clock"}
 	case sign.NoPolicy:

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -53,40 +51,11 @@ func keyCommands() []*cli.Command {
 			Flags: []cli.Flag{
 				&cli.StringSliceFlag{Name: "key", Usage: "private key; may be repeated", Required: true},
 				&cli.BoolFlag{Name: "add", Usage: "keep the signatures that are there"},
+				&cli.StringFlag{Name: "trust-chain", Usage: "trust policies that roots have signed, to travel with the file (wcbundle trust sign)"},
 			},
 			Action: signFile,
 		},
-		{
-			Name: "trust", Usage: "say who may sign what", Category: "trust",
-			Subcommands: []*cli.Command{
-				{
-					Name: "init", Usage: "write trust.json, the policy that sites accept",
-					Description: "Example:\n   wcbundle trust init --product wordcab --release-key release.pub --out trust.json",
-					Flags: []cli.Flag{
-						&cli.StringFlag{Name: "product", Usage: "the only product that it lets in", Required: true},
-						&cli.StringSliceFlag{Name: "release-key", Usage: "public key that may sign releases; may be repeated", Required: true},
-						&cli.IntFlag{Name: "release-threshold", Value: 1, Usage: "how many of them must sign"},
-						&cli.StringSliceFlag{Name: "security-key", Usage: "public key that may sign for the security channel"},
-						&cli.IntFlag{Name: "security-threshold", Value: 1, Usage: "how many of them must sign"},
-						&cli.StringFlag{Name: "out", Value: "trust.json", Usage: "file to write"},
-					},
-					Action: trustInit,
-				},
-				{
-					Name: "show", Usage: "show a trust policy", ArgsUsage: "[trust.json]",
-					Description: "Without a file: the one that this site has accepted.\n\nExample:\n   wcbundle trust show trust.json",
-					Flags:       append(siteFlags(), outputFlag),
-					Action:      trustShow,
-				},
-				{
-					Name: "accept", Usage: "set this site up: whom it trusts and where its registry is", ArgsUsage: "trust.json",
-					Description: "Done once for a site; compare the key ids with the vendor over another channel before.\n\n" +
-						"Example:\n   wcbundle trust accept --site bank-7 --registry 10.0.0.5:30500 --pull-from registry.local:5000 trust.json",
-					Flags:  append(siteFlags(), acceptFlags()...),
-					Action: trustAccept,
-				},
-			},
-		},
+		trustCommand(),
 	}
 }
 
@@ -216,6 +185,11 @@ func signFile(c *cli.Context) error {
 	if err := l.AddEnvelope(root, env); err != nil {
 		return err
 	}
+	if path := c.String("trust-chain"); path != "" {
+		if err := addChain(l, path, st, signers); err != nil {
+			return err
+		}
+	}
 	if st.Kind == sign.KindRelease {
 		sig, err := sign.SignCosign(root, st.Name+"/release", signers...)
 		if err != nil {
@@ -236,87 +210,4 @@ func signFile(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, "key id %s\n", s.KeyID())
 	}
 	return nil
-}
-
-func trustInit(c *cli.Context) error {
-	form := sign.TrustForm{Schema: 1, Version: 1, Product: c.String("product")}
-	add := func(paths []string) ([]string, error) {
-		var ids []string
-		for _, p := range paths {
-			k, err := readPublic(p)
-			if err != nil {
-				return nil, err
-			}
-			form.Keys, ids = append(form.Keys, sign.TrustKeyOf(k)), append(ids, k.KeyID())
-		}
-		return ids, nil
-	}
-	ids, err := add(c.StringSlice("release-key"))
-	if err != nil {
-		return err
-	}
-	form.Roles.Release = sign.TrustRole{Keys: ids, Threshold: c.Int("release-threshold")}
-	if ids, err = add(c.StringSlice("security-key")); err != nil {
-		return err
-	}
-	if len(ids) > 0 {
-		form.Roles.Security = &sign.TrustRole{Keys: ids, Threshold: c.Int("security-threshold")}
-	}
-	t, err := sign.NewTrust(form)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(c.String("out"), t.Encode(), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(c.App.Writer, "wrote %s\n", c.String("out"))
-	return trustTable(c.App.Writer, t.Form())
-}
-
-func trustTable(w io.Writer, f sign.TrustForm) error {
-	fmt.Fprintf(w, "product %s, policy version %d\n", f.Product, f.Version)
-	role := func(name string, r sign.TrustRole) {
-		fmt.Fprintf(w, "%s: %d of %s\n", name, r.Threshold, strings.Join(r.Keys, ", "))
-	}
-	role("release", f.Roles.Release)
-	if f.Roles.Security != nil {
-		role("security", *f.Roles.Security)
-	}
-	return nil
-}
-
-func readTrust(path string) (*sign.Trust, []byte, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if st.Size() > sign.MaxTrust {
-		return nil, nil, fmt.Errorf("%s is longer than %d bytes: not a trust policy", path, sign.MaxTrust)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	t, err := sign.ParseTrust(b)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return t, b, nil
-}
-
-func trustShow(c *cli.Context) error {
-	var t *sign.Trust
-	var err error
-	if c.Args().Present() {
-		t, _, err = readTrust(c.Args().First())
-	} else {
-		var s *site
-		if s, err = openSite(c); err == nil {
-			t, err = sign.ParseTrust(s.record.Trust)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return show(c, t.Form(), func(w io.Writer) error { return trustTable(w, t.Form()) })
 }

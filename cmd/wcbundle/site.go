@@ -116,7 +116,7 @@ func trustAccept(c *cli.Context) error {
 	if pull == "" {
 		pull = c.String("registry")
 	}
-	r := &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw,
+	r := &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw, TrustAt: time.Now().UTC().Truncate(time.Second),
 		Registry: install.Address{Push: c.String("registry"), Pull: pull, PlainHTTP: c.Bool("plain-http")}}
 	public, err := makeSiteKey(c)
 	if err != nil {
@@ -128,6 +128,17 @@ func trustAccept(c *cli.Context) error {
 	}
 	fmt.Fprintf(c.App.Writer, "site %s accepts %s by this policy; its registry is %s\n", r.Site, r.Product, r.Registry.Push)
 	return nil
+}
+
+// changeTable says what became of the site's trust policy.
+func changeTable(w io.Writer, change install.TrustChange) error {
+	_, err := fmt.Fprintf(w, "trust policy version %d -> %d, signed by its roots\n", change.From, change.To)
+	for _, line := range change.Changes {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "  %s\n", line)
+		}
+	}
+	return err
 }
 
 func siteCommands() []*cli.Command {
@@ -150,6 +161,23 @@ func siteCommands() []*cli.Command {
 			Action: load,
 		},
 	}
+}
+
+// policyFor is the site's policy or the one that flags name, at the version to which the chain that travels with f leads.
+func policyFor(c *cli.Context, f *bundle.File) (sign.Policy, error) {
+	p, err := policy(c)
+	if err != nil {
+		return p, err
+	}
+	next, change, err := install.FollowTrust(c.Context, f, p.Trust)
+	if err != nil {
+		return sign.Policy{}, err
+	}
+	if change != nil {
+		fmt.Fprintf(c.App.ErrWriter, "judged by version %d of the trust policy, which travels with the file; this site has %d\n", change.To, change.From)
+	}
+	p.Trust = next
+	return p, nil
 }
 
 // policy is the site's, or the one that flags name.
@@ -193,15 +221,15 @@ func policyOfKey(c *cli.Context, k sign.PublicKey) (sign.Policy, error) {
 }
 
 func verify(c *cli.Context) error {
-	p, err := policy(c)
-	if err != nil {
-		return err
-	}
 	f, err := bundle.OpenFile(c.Args().First())
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	p, err := policyFor(c, f)
+	if err != nil {
+		return err
+	}
 	m := newMeter(c, "verifying")
 	ev, err := install.Verify(c.Context, f, p, m.at)
 	m.end()
@@ -250,6 +278,15 @@ func load(c *cli.Context) error {
 }
 
 func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) {
+	change, err := s.record.UpdateTrustFrom(c.Context, f, s.store, time.Now())
+	if err != nil {
+		return install.LoadReport{}, err
+	}
+	if change != nil {
+		if err := changeTable(c.App.ErrWriter, *change); err != nil {
+			return install.LoadReport{}, err
+		}
+	}
 	p, err := s.record.Policy(time.Now())
 	if err != nil {
 		return install.LoadReport{}, err

@@ -15,6 +15,7 @@ import (
 	"github.com/wordcab/wcbundle/install"
 	"github.com/wordcab/wcbundle/install/revision"
 	"github.com/wordcab/wcbundle/rollout"
+	"github.com/wordcab/wcbundle/sign"
 )
 
 // siteStatus is what runs, what was accepted, and the newest operation.
@@ -24,8 +25,15 @@ type siteStatus struct {
 	Installed *install.Installed          `json:"installed,omitempty"`
 	Accepted  map[string]install.Accepted `json:"accepted,omitempty"`
 	Newest    time.Time                   `json:"newestSignature,omitzero"`
+	Trust     trustStatus                 `json:"trust"`
 	Loads     []install.Loaded            `json:"loads,omitempty"`
 	Operation *rollout.State              `json:"operation,omitempty"`
+}
+
+// trustStatus says how old the trust policy is that the site has.
+type trustStatus struct {
+	Version uint64    `json:"version"`
+	Since   time.Time `json:"since,omitzero"`
 }
 
 func runStatus(c *cli.Context) error {
@@ -46,6 +54,11 @@ func runStatus(c *cli.Context) error {
 func readStatus(c *cli.Context, s *site) (siteStatus, error) {
 	r := s.record
 	st := siteStatus{Site: r.Site, Product: r.Product, Installed: r.Installed, Accepted: r.Accepted, Newest: r.ClockFloor, Loads: r.Loads}
+	t, err := sign.ParseTrust(r.Trust)
+	if err != nil {
+		return st, fmt.Errorf("the site's trust policy: %w", err)
+	}
+	st.Trust = trustStatus{t.Version(), r.TrustAt}
 	if s.access == nil || r.Latest() == nil {
 		return st, nil
 	}
@@ -75,9 +88,8 @@ func statusTable(w io.Writer, st siteStatus, now time.Time) error {
 	for channel, a := range st.Accepted {
 		fmt.Fprintf(w, "accepted\t%s up to sequence %d\n", channel, a.Sequence)
 	}
-	if !st.Newest.IsZero() {
-		fmt.Fprintf(w, "trust\tnewest accepted signature is %d days old\n", int(now.Sub(st.Newest).Hours()/24))
-	}
+	fmt.Fprintf(w, "trust\tpolicy version %d%s%s\n", st.Trust.Version, daysAgo(", accepted %d days ago", now, st.Trust.Since),
+		daysAgo("; newest accepted signature is %d days old", now, st.Newest))
 	for _, l := range st.Loads {
 		fmt.Fprintf(w, "loaded\t%s by %s at %s\n", l.Version, l.By, l.At.Format(time.RFC3339))
 	}
@@ -85,6 +97,14 @@ func statusTable(w io.Writer, st siteStatus, now time.Time) error {
 		return nil
 	}
 	return operationTable(w, *st.Operation)
+}
+
+// daysAgo is the text with the days since then, or nothing.
+func daysAgo(text string, now, then time.Time) string {
+	if then.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(text, int(now.Sub(then).Hours()/24))
 }
 
 func operationTable(w io.Writer, op rollout.State) error {

@@ -1,0 +1,450 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/sign"
+)
+
+func trustCommand() *cli.Command {
+	policy := "trust.json"
+	role := &cli.StringFlag{Name: "role", Value: "release", Usage: "root, release or security"}
+	chain := &cli.StringFlag{Name: "chain", Value: "trust-chain.json", Usage: "the chain that roots have signed; trust sign makes it"}
+	threshold := &cli.IntFlag{Name: "threshold", Usage: "from now on so many keys of the role must sign"}
+	return &cli.Command{
+		Name: "trust", Usage: "say who may sign what", Category: "trust",
+		Description: "The vendor's roots sign each version of the policy; the versions travel with every bundle as a chain, and a site goes\n" +
+			"from its version to the newest by itself. docs/trust.md tells the whole story.",
+		Subcommands: []*cli.Command{
+			{
+				Name: "init", Usage: "write trust.json, the policy that sites accept",
+				Description: "Example:\n   wcbundle trust init --product wordcab --root-key root.pub --release-key release.pub --out trust.json",
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "product", Usage: "the only product that it lets in", Required: true},
+					&cli.StringSliceFlag{Name: "root-key", Usage: "public key that may change the policy later; may be repeated. Without one only a person at each site can"},
+					&cli.IntFlag{Name: "root-threshold", Value: 1, Usage: "how many of them must sign"},
+					&cli.StringSliceFlag{Name: "release-key", Usage: "public key that may sign releases; may be repeated", Required: true},
+					&cli.IntFlag{Name: "release-threshold", Value: 1, Usage: "how many of them must sign"},
+					&cli.StringSliceFlag{Name: "security-key", Usage: "public key that may sign for the security channel"},
+					&cli.IntFlag{Name: "security-threshold", Value: 1, Usage: "how many of them must sign"},
+					&cli.StringFlag{Name: "out", Value: policy, Usage: "file to write"},
+				},
+				Action: trustInit,
+			},
+			{
+				Name: "add-key", Usage: "let one more key sign: the policy's next version", ArgsUsage: policy,
+				Description: "Example:\n   wcbundle trust add-key --role release --key new.pub trust.json",
+				Flags:       []cli.Flag{role, &cli.StringFlag{Name: "key", Usage: "the public key", Required: true}, threshold, chain},
+				Action:      trustAddKey,
+			},
+			{
+				Name: "rotate", Usage: "put a key in the place of another: the policy's next version", ArgsUsage: policy,
+				Description: "The old key signs no more from then on; trust revoke also undoes what it signed and is not loaded yet.\n\n" +
+					"Example:\n   wcbundle trust rotate --role release --old release.pub --new release-2027.pub trust.json",
+				Flags: []cli.Flag{
+					role, &cli.StringFlag{Name: "old", Usage: "the public key that goes", Required: true},
+					&cli.StringFlag{Name: "new", Usage: "the public key that comes", Required: true}, threshold, chain,
+				},
+				Action: trustRotate,
+			},
+			{
+				Name: "revoke", Usage: "take keys or releases back: the policy's next version", ArgsUsage: policy,
+				Description: "A revocation is for ever: no later version can forget it.\n\n" +
+					"Example:\n   wcbundle trust revoke --key stolen.pub --raise-epoch trust.json",
+				Flags: []cli.Flag{
+					&cli.StringSliceFlag{Name: "key", Usage: "public key that counts no longer; may be repeated"},
+					&cli.StringSliceFlag{Name: "head", Usage: "digest of a release's head that nobody may load any more; may be repeated"},
+					&cli.BoolFlag{Name: "raise-epoch", Usage: "sequences begin again: undoes a stolen key's release with the largest sequence"}, chain,
+				},
+				Action: trustRevoke,
+			},
+			{
+				Name: "sign", Usage: "sign a version of the policy as a root, into the chain", ArgsUsage: policy,
+				Description: "Roots may sign one after the other, on different machines: the two files are all that has to be carried.\n\n" +
+					"Example:\n   wcbundle trust sign --key root.key --chain trust-chain.json trust.json",
+				Flags: []cli.Flag{
+					&cli.StringSliceFlag{Name: "key", Usage: "private key of a root; may be repeated", Required: true},
+					chain,
+				},
+				Action: trustSign,
+			},
+			{
+				Name: "show", Usage: "show a trust policy or a chain", ArgsUsage: "[FILE]",
+				Description: "FILE is a trust.json or a trust-chain.json. Without it: the policy that this site has accepted.\n\nExample:\n   wcbundle trust show trust.json",
+				Flags:       append(siteFlags(), outputFlag),
+				Action:      trustShow,
+			},
+			{
+				Name: "accept", Usage: "set this site up: whom it trusts and where its registry is", ArgsUsage: policy,
+				Description: "Done once for a site; compare the key ids with the vendor over another channel before.\n\n" +
+					"Example:\n   wcbundle trust accept --site bank-7 --registry 10.0.0.5:30500 --pull-from registry.local:5000 trust.json",
+				Flags:  append(siteFlags(), acceptFlags()...),
+				Action: trustAccept,
+			},
+			{
+				Name: "update", Usage: "bring this site's policy up to a chain, without a bundle", ArgsUsage: "trust-chain.json",
+				Description: "load does the same with the chain that travels with a bundle.\n\nExample:\n   wcbundle trust update trust-chain.json",
+				Flags:       append(siteFlags(), outputFlag),
+				Action:      trustUpdate,
+			},
+		},
+	}
+}
+
+func trustInit(c *cli.Context) error {
+	form := sign.TrustForm{Schema: 1, Version: 1, Product: c.String("product")}
+	role := func(name string) (sign.TrustRole, error) {
+		ids, err := addKeys(&form, c.StringSlice(name+"-key")...)
+		return sign.TrustRole{Keys: ids, Threshold: c.Int(name + "-threshold")}, err
+	}
+	var err error
+	if form.Roles.Release, err = role("release"); err != nil {
+		return err
+	}
+	for name, to := range map[string]**sign.TrustRole{"root": &form.Roles.Root, "security": &form.Roles.Security} {
+		r, err := role(name)
+		if err != nil {
+			return err
+		}
+		if len(r.Keys) > 0 {
+			*to = &r
+		}
+	}
+	t, err := sign.NewTrust(form)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(c.String("out")); err == nil {
+		return fmt.Errorf("%s exists: change it with trust add-key, rotate or revoke, or name another file with --out", c.String("out"))
+	}
+	return writeTrust(c, c.String("out"), t)
+}
+
+// addKeys reads public keys into the form and returns their ids.
+func addKeys(form *sign.TrustForm, paths ...string) (ids []string, err error) {
+	for _, p := range paths {
+		k, err := readPublic(p)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, k.KeyID())
+		if !slices.ContainsFunc(form.Keys, func(t sign.TrustKey) bool { return t.ID == k.KeyID() }) {
+			form.Keys = append(form.Keys, sign.TrustKeyOf(k))
+		}
+	}
+	return ids, nil
+}
+
+// writeTrust writes a policy and says what comes next.
+func writeTrust(c *cli.Context, path string, t *sign.Trust) error {
+	err := writeWhole(path, func(w io.Writer) error {
+		_, err := w.Write(t.Encode())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "wrote %s\n", path)
+	if err := trustTable(c.App.Writer, t.Form()); err != nil {
+		return err
+	}
+	if t.Form().Roles.Root != nil {
+		fmt.Fprintf(c.App.ErrWriter, "next: the roots sign it: wcbundle trust sign --key ROOT.key %s\n", path)
+	}
+	return nil
+}
+
+// changeTrust writes the next version of the policy that the argument names. A version that no root has signed yet is
+// changed itself, so that several changes make one version.
+func changeTrust(c *cli.Context, change func(f *sign.TrustForm) error) error {
+	path := c.Args().First()
+	t, _, err := readTrust(path)
+	if err != nil {
+		return err
+	}
+	chain, err := readChain(c.String("chain"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	draft := !chain.Empty() && chain.Last().Version() < t.Version()
+	next, err := t.Next(func(f *sign.TrustForm) error {
+		if draft {
+			f.Version = t.Version()
+		}
+		return change(f)
+	})
+	if err != nil {
+		return err
+	}
+	return writeTrust(c, path, next)
+}
+
+// roleIn finds a role of the form, made if it is not there.
+func roleIn(f *sign.TrustForm, name string) (*sign.TrustRole, error) {
+	at := map[string]**sign.TrustRole{"root": &f.Roles.Root, "security": &f.Roles.Security}[name]
+	switch {
+	case name == "release":
+		return &f.Roles.Release, nil
+	case at == nil:
+		return nil, usageError{fmt.Sprintf("role %q is none of root, release, security", name)}
+	case *at == nil:
+		*at = &sign.TrustRole{Threshold: 1}
+	}
+	return *at, nil
+}
+
+func trustAddKey(c *cli.Context) error {
+	return changeTrust(c, func(f *sign.TrustForm) error {
+		r, err := roleIn(f, c.String("role"))
+		if err != nil {
+			return err
+		}
+		ids, err := addKeys(f, c.String("key"))
+		if err != nil {
+			return err
+		}
+		r.Keys = append(r.Keys, ids...)
+		setThreshold(c, r)
+		return nil
+	})
+}
+
+func setThreshold(c *cli.Context, r *sign.TrustRole) {
+	if c.IsSet("threshold") {
+		r.Threshold = c.Int("threshold")
+	}
+}
+
+func trustRotate(c *cli.Context) error {
+	return changeTrust(c, func(f *sign.TrustForm) error {
+		r, err := roleIn(f, c.String("role"))
+		if err != nil {
+			return err
+		}
+		old, err := readPublic(c.String("old"))
+		if err != nil {
+			return err
+		}
+		at := slices.Index(r.Keys, old.KeyID())
+		if at < 0 {
+			return fmt.Errorf("key %s is not in role %s: wcbundle trust show lists who is", old.KeyID(), c.String("role"))
+		}
+		f.Keys = slices.DeleteFunc(f.Keys, func(k sign.TrustKey) bool { return k.ID == old.KeyID() })
+		ids, err := addKeys(f, c.String("new"))
+		if err != nil {
+			return err
+		}
+		r.Keys[at] = ids[0]
+		setThreshold(c, r)
+		return nil
+	})
+}
+
+func trustRevoke(c *cli.Context) error {
+	if len(c.StringSlice("key"))+len(c.StringSlice("head")) == 0 {
+		return usageError{"name what is revoked: --key FILE.pub or --head sha256:..."}
+	}
+	return changeTrust(c, func(f *sign.TrustForm) error {
+		for _, p := range c.StringSlice("key") {
+			k, err := readPublic(p)
+			if err != nil {
+				return err
+			}
+			f.Revoked.Keys = append(f.Revoked.Keys, k.KeyID())
+		}
+		f.Revoked.Heads = append(f.Revoked.Heads, c.StringSlice("head")...)
+		if c.Bool("raise-epoch") {
+			f.Epoch++
+		}
+		return nil
+	})
+}
+
+func trustSign(c *cli.Context) error {
+	t, _, err := readTrust(c.Args().First())
+	if err != nil {
+		return err
+	}
+	chain, err := readChain(c.String("chain"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	signers, err := readSigners(c)
+	if err != nil {
+		return err
+	}
+	if chain, err = chain.Sign(t, signers...); err != nil {
+		return err
+	}
+	data, err := chain.Encode()
+	if err != nil {
+		return err
+	}
+	err = writeWhole(c.String("chain"), func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "signed version %d of the policy for %s into %s\n", t.Version(), t.Product(), c.String("chain"))
+	var missing *sign.UntrustedError
+	if errors.As(chain.Complete(), &missing) {
+		fmt.Fprintf(c.App.ErrWriter, "not enough yet: %s\n", missing.Detail)
+	}
+	return nil
+}
+
+func readChain(path string) (sign.Chain, error) {
+	data, err := readSmall(path, sign.MaxChain, "trust chain")
+	if err != nil {
+		return sign.Chain{}, err
+	}
+	chain, err := sign.ParseChain(data)
+	if err != nil {
+		return sign.Chain{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return chain, nil
+}
+
+// readSmall reads a file of at most limit bytes.
+func readSmall(path string, limit int64, what string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > limit {
+		return nil, fmt.Errorf("%s is no file of at most %d bytes: not a %s", path, limit, what)
+	}
+	return os.ReadFile(path)
+}
+
+// addChain lets a chain travel with a file, if sites that follow it would take the file's signatures.
+func addChain(l *bundle.Layout, path string, st sign.Statement, signers []sign.Signer) error {
+	chain, err := readChain(path)
+	if err != nil {
+		return err
+	}
+	if err := chain.Complete(); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	last := chain.Last()
+	if f := last.Form(); f.Product != st.Name || f.Epoch != st.Epoch {
+		return fmt.Errorf("%s is about %s, epoch %d; the file is %s, epoch %d", path, f.Product, f.Epoch, st.Name, st.Epoch)
+	}
+	for _, s := range signers {
+		if !last.MaySign(st.Channel, s.KeyID()) {
+			return fmt.Errorf("version %d of the policy does not let key %s sign for channel %s: sites would refuse it", last.Version(), s.KeyID(), st.Channel)
+		}
+	}
+	data, err := chain.Encode()
+	if err != nil {
+		return err
+	}
+	return l.AddTrustChain(data)
+}
+
+func trustTable(w io.Writer, f sign.TrustForm) error {
+	fmt.Fprintf(w, "product %s, policy version %d, epoch %d\n", f.Product, f.Version, f.Epoch)
+	role := func(name string, r *sign.TrustRole) {
+		if r != nil {
+			fmt.Fprintf(w, "%s: %d of %s\n", name, r.Threshold, strings.Join(r.Keys, ", "))
+		}
+	}
+	role("root", f.Roles.Root)
+	role("release", &f.Roles.Release)
+	role("security", f.Roles.Security)
+	for _, id := range f.Revoked.Keys {
+		fmt.Fprintf(w, "revoked key: %s\n", id)
+	}
+	for _, d := range f.Revoked.Heads {
+		fmt.Fprintf(w, "revoked release: %s\n", d)
+	}
+	return nil
+}
+
+func readTrust(path string) (*sign.Trust, []byte, error) {
+	b, err := readSmall(path, sign.MaxTrust, "trust policy")
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := sign.ParseTrust(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, b, nil
+}
+
+func trustShow(c *cli.Context) error {
+	if c.Args().Present() {
+		return showTrustFile(c, c.Args().First())
+	}
+	s, err := openSite(c)
+	if err != nil {
+		return err
+	}
+	t, err := sign.ParseTrust(s.record.Trust)
+	if err != nil {
+		return err
+	}
+	return show(c, t.Form(), func(w io.Writer) error { return trustTable(w, t.Form()) })
+}
+
+// showTrustFile shows a policy, or the newest one of a chain and whether the chain leads there.
+func showTrustFile(c *cli.Context, path string) error {
+	t, _, err := readTrust(path)
+	if err == nil {
+		return show(c, t.Form(), func(w io.Writer) error { return trustTable(w, t.Form()) })
+	}
+	chain, chainErr := readChain(path)
+	if chainErr != nil {
+		return err
+	}
+	form := chain.Last().Form()
+	return show(c, form, func(w io.Writer) error {
+		if err := trustTable(w, form); err != nil {
+			return err
+		}
+		if err := chain.Complete(); err != nil {
+			_, err = fmt.Fprintf(w, "the chain does not lead there: %v\n", err)
+			return err
+		}
+		_, err := fmt.Fprintf(w, "signed by its roots from the first version on\n")
+		return err
+	})
+}
+
+func trustUpdate(c *cli.Context) error {
+	s, err := openSite(c)
+	if err != nil {
+		return err
+	}
+	chain, err := readSmall(c.Args().First(), sign.MaxChain, "trust chain")
+	if err != nil {
+		return err
+	}
+	change, err := s.record.UpdateTrust(c.Context, chain, s.store, time.Now())
+	if err != nil {
+		return err
+	}
+	return show(c, change, func(w io.Writer) error {
+		if change == nil {
+			_, err := fmt.Fprintf(w, "the site's trust policy is as new as the chain: nothing was changed\n")
+			return err
+		}
+		return changeTable(w, *change)
+	})
+}
