@@ -224,7 +224,7 @@ func TestChainRefusesForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload := payloadOf(t, signed(t, Chain{}, r.v1, r.old...).links[0])
+	payload := payloadIn(t, signed(t, Chain{}, r.v1, r.old...).links[0])
 	one := func(payload string) []byte {
 		raw, err := json.Marshal(chainForm{Schema: 1, Links: []json.RawMessage{signRaw(t, payloadType, payload, "", r.old...)}})
 		if err != nil {

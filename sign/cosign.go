@@ -38,16 +38,9 @@ func SignCosign(subject ocispec.Descriptor, reference string, signers ...Signer)
 	if len(signers) == 0 || len(signers) > MaxSignatures {
 		return CosignSignature{}, fmt.Errorf("signing for cosign: want 1 to %d signers", MaxSignatures)
 	}
-	if !digestForm.MatchString(subject.Digest.String()) {
-		return CosignSignature{}, errors.New("signing for cosign: the subject's digest is not sha256")
-	}
-	ref, err := name.ParseReference(reference)
+	claim, err := CosignMessage(subject, reference)
 	if err != nil {
-		return CosignSignature{}, fmt.Errorf("signing for cosign: %w", err)
-	}
-	claim, err := json.Marshal(payload.Cosign{Image: ref.Context().Digest(subject.Digest.String())})
-	if err != nil {
-		return CosignSignature{}, fmt.Errorf("signing for cosign: %w", err)
+		return CosignSignature{}, err
 	}
 	layers := make([]oci.Signature, len(signers))
 	for i, s := range signers {
@@ -60,6 +53,22 @@ func SignCosign(subject ocispec.Descriptor, reference string, signers ...Signer)
 		return CosignSignature{}, fmt.Errorf("signing for cosign: %w", err)
 	}
 	return collect(image, claim, subject)
+}
+
+// CosignMessage is what SignCosign lets the signers sign.
+func CosignMessage(subject ocispec.Descriptor, reference string) ([]byte, error) {
+	if !digestForm.MatchString(subject.Digest.String()) {
+		return nil, errors.New("signing for cosign: the subject's digest is not sha256")
+	}
+	ref, err := name.ParseReference(reference)
+	if err != nil {
+		return nil, fmt.Errorf("signing for cosign: %w", err)
+	}
+	claim, err := json.Marshal(payload.Cosign{Image: ref.Context().Digest(subject.Digest.String())})
+	if err != nil {
+		return nil, fmt.Errorf("signing for cosign: %w", err)
+	}
+	return claim, nil
 }
 
 func simpleSign(claim []byte, s Signer) (oci.Signature, error) {

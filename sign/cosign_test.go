@@ -113,7 +113,7 @@ func TestVerifyCosignRefuses(t *testing.T) {
 func TestCosignFindsTheSignature(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
-	for _, algorithm := range []string{ECDSAP256, Ed25519} {
+	for _, algorithm := range []string{ECDSAP256, ECDSAP384, Ed25519, RSA} {
 		s := newSigner(t, algorithm)
 		repo, err := name.NewRepository(strings.TrimPrefix(server.URL, "http://") + "/wordcab/" + algorithm)
 		if err != nil {

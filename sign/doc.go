@@ -3,8 +3,9 @@
 //
 // # Keys
 //
-// Algorithms: ecdsa-p256 (SHA-256 of the message, signature in ASN.1 DER) and ed25519 (RFC 8032, over the message itself). A
-// key's id is the lower case hex SHA-256 of its PKIX (SubjectPublicKeyInfo) DER. Private key files are those of cosign
+// Algorithms: ecdsa-p256 and ecdsa-p384 (SHA-256 of the message, signature in ASN.1 DER), ed25519 (RFC 8032, over the message
+// itself) and rsa (3072 to 4096 bits, exponent 65537, PKCS #1 version 1.5 with SHA-256). A key's id is the lower case hex SHA-256
+// of its PKIX (SubjectPublicKeyInfo) DER. Private key files are those of cosign
 // generate-key-pair: PKCS #8 under scrypt and NaCl secretbox, in a PEM block ENCRYPTED SIGSTORE PRIVATE KEY.
 //
 // # Envelope

@@ -51,7 +51,7 @@ func TestOpenFileRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload := payloadOf(t, good)
+	payload := payloadIn(t, good)
 	cases := []struct {
 		name   string
 		sealed []byte

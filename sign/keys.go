@@ -7,22 +7,28 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 
+	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"github.com/sigstore/cosign/v2/pkg/cosign"
 	commonv1 "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 )
 
-// The key algorithms. ECDSA signs the SHA-256 of the message and encodes the signature in ASN.1; Ed25519 signs the message itself.
+// The key algorithms. ECDSA and RSA sign the SHA-256 of the message, for that is what cosign verify expects; Ed25519 signs the
+// message itself. ECDSA signatures are in ASN.1, those of RSA in PKCS #1 version 1.5.
 const (
 	ECDSAP256 = "ecdsa-p256"
+	ECDSAP384 = "ecdsa-p384"
 	Ed25519   = "ed25519"
+	RSA       = "rsa" // 3072 to 4096 bits, exponent 65537
 )
 
 const maxKeyFile = 64 << 10 // bytes of a PEM file
@@ -42,19 +48,12 @@ type PublicKey struct {
 	verifier  signature.Verifier
 }
 
-// NewPublicKey takes an *ecdsa.PublicKey on P-256 or an ed25519.PublicKey.
+// NewPublicKey takes an *ecdsa.PublicKey on P-256 or P-384, an ed25519.PublicKey or an *rsa.PublicKey.
 func NewPublicKey(key crypto.PublicKey) (PublicKey, error) {
 	k := PublicKey{key: key}
-	switch key := key.(type) {
-	case *ecdsa.PublicKey:
-		if key == nil || key.Curve != elliptic.P256() {
-			return PublicKey{}, errors.New("public key: only the curve P-256 is allowed for ecdsa")
-		}
-		k.algorithm = ECDSAP256
-	case ed25519.PublicKey:
-		k.algorithm = Ed25519
-	default:
-		return PublicKey{}, fmt.Errorf("public key: algorithm of %T is not allowed", key)
+	var err error
+	if k.algorithm, err = algorithmOf(key); err != nil {
+		return PublicKey{}, fmt.Errorf("public key: %w", err)
 	}
 	der, err := cryptoutils.MarshalPublicKeyToDER(key)
 	if err != nil {
@@ -67,6 +66,27 @@ func NewPublicKey(key crypto.PublicKey) (PublicKey, error) {
 		return PublicKey{}, fmt.Errorf("public key: %w", err)
 	}
 	return k, nil
+}
+
+func algorithmOf(key crypto.PublicKey) (string, error) {
+	switch key := key.(type) {
+	case *ecdsa.PublicKey:
+		switch {
+		case key != nil && key.Curve == elliptic.P256():
+			return ECDSAP256, nil
+		case key != nil && key.Curve == elliptic.P384():
+			return ECDSAP384, nil
+		}
+		return "", errors.New("only the curves P-256 and P-384 are allowed for ecdsa")
+	case ed25519.PublicKey:
+		return Ed25519, nil
+	case *rsa.PublicKey:
+		if key == nil || key.N.BitLen() < 3072 || key.N.BitLen() > 4096 || key.E != 65537 {
+			return "", errors.New("only 3072 to 4096 bits and the exponent 65537 are allowed for rsa")
+		}
+		return RSA, nil
+	}
+	return "", fmt.Errorf("algorithm of %T is not allowed", key)
 }
 
 // LoadPublic reads a file with exactly one PEM block PUBLIC KEY, such as cosign.pub.
@@ -88,7 +108,7 @@ func LoadPublic(file []byte) (PublicKey, error) {
 // KeyID is the hex SHA-256 of the key in PKIX DER, "" for the zero value.
 func (k PublicKey) KeyID() string { return k.id }
 
-// Algorithm is ECDSAP256 or Ed25519.
+// Algorithm is one of the key algorithms.
 func (k PublicKey) Algorithm() string { return k.algorithm }
 
 // Public is the key for use with the standard library.
@@ -121,11 +141,14 @@ func (k PublicKey) Verify(message, sig []byte) error {
 // scrypt and NaCl secretbox, in a PEM block ENCRYPTED SIGSTORE PRIVATE KEY, and the public key as a PEM block PUBLIC KEY.
 func GenerateKey(algorithm string, password []byte) (private, public []byte, err error) {
 	kind, ok := map[string]commonv1.PublicKeyDetails{
-		ECDSAP256: commonv1.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256,
-		Ed25519:   commonv1.PublicKeyDetails_PKIX_ED25519,
+		ECDSAP256:  commonv1.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256,
+		ECDSAP384:  commonv1.PublicKeyDetails_PKIX_ECDSA_P384_SHA_384,
+		Ed25519:    commonv1.PublicKeyDetails_PKIX_ED25519,
+		"rsa-3072": commonv1.PublicKeyDetails_PKIX_RSA_PKCS1V15_3072_SHA256,
+		"rsa-4096": commonv1.PublicKeyDetails_PKIX_RSA_PKCS1V15_4096_SHA256,
 	}[algorithm]
 	if !ok {
-		return nil, nil, fmt.Errorf("generating a key: algorithm %q is neither %s nor %s", algorithm, ECDSAP256, Ed25519)
+		return nil, nil, fmt.Errorf("generating a key: algorithm %q is none of %s, %s, %s, rsa-3072, rsa-4096", algorithm, ECDSAP256, ECDSAP384, Ed25519)
 	}
 	details, err := signature.GetAlgorithmDetails(kind)
 	if err != nil {
@@ -134,6 +157,18 @@ func GenerateKey(algorithm string, password []byte) (private, public []byte, err
 	pair, err := cosign.GenerateKeyPairWithAlgorithm(&details, func(bool) ([]byte, error) { return password, nil })
 	if err != nil {
 		return nil, nil, fmt.Errorf("generating a key: %w", err)
+	}
+	return pair.PrivateBytes, pair.PublicBytes, nil
+}
+
+// ImportKey reads an unencrypted private key file in PEM (PKCS #8, PKCS #1 or SEC 1) and gives it the forms of GenerateKey.
+func ImportKey(path string, password []byte) (private, public []byte, err error) {
+	pair, err := cosign.ImportKeyPair(path, func(bool) ([]byte, error) { return password, nil })
+	if err != nil {
+		return nil, nil, fmt.Errorf("importing %s: %w", path, err)
+	}
+	if _, err := LoadPublic(pair.PublicBytes); err != nil {
+		return nil, nil, fmt.Errorf("importing %s: %w", path, err)
 	}
 	return pair.PrivateBytes, pair.PublicBytes, nil
 }
@@ -152,22 +187,24 @@ func LoadSigner(file, password []byte) (Signer, error) {
 	if len(file) > maxKeyFile {
 		return nil, fmt.Errorf("private key: file is larger than %d bytes", maxKeyFile)
 	}
-	// No load options: cosign's own default would sign Ed25519 keys in the pre-hashed mode, which its verify does not take.
-	signer, err := cosign.LoadPrivateKey(file, password, &[]signature.LoadOption{})
+	block, rest := pem.Decode(file)
+	if block == nil || len(bytes.TrimSpace(rest)) > 0 ||
+		block.Type != cosign.SigstorePrivateKeyPemType && block.Type != cosign.CosignPrivateKeyPemType {
+		return nil, errors.New("private key: want exactly one PEM block " + cosign.SigstorePrivateKeyPemType)
+	}
+	der, err := encrypted.Decrypt(block.Bytes, password)
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	key, err := signer.PublicKey()
+	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	public, err := NewPublicKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("private key: %w", err)
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("private key: %T cannot sign", key)
 	}
-	return keySigner{public, func(payload []byte) ([]byte, error) {
-		return signer.SignMessage(bytes.NewReader(payload))
-	}}, nil
+	return NewSigner(signer)
 }
 
 // NewSigner makes a Signer of a key that is kept elsewhere, such as in a hardware module.

@@ -2,10 +2,12 @@ package sign
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -22,21 +24,22 @@ import (
 // newSigner makes a signer without the cost of an encrypted key file.
 func newSigner(t testing.TB, algorithm string) Signer {
 	t.Helper()
-	var s Signer
+	var key crypto.Signer
 	var err error
-	if algorithm == Ed25519 {
-		_, key, kerr := ed25519.GenerateKey(rand.Reader)
-		if kerr != nil {
-			t.Fatal(kerr)
-		}
-		s, err = NewSigner(key)
-	} else {
-		key, kerr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if kerr != nil {
-			t.Fatal(kerr)
-		}
-		s, err = NewSigner(key)
+	switch algorithm {
+	case Ed25519:
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	case ECDSAP384:
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case RSA:
+		key, err = rsa.GenerateKey(rand.Reader, 3072)
+	default:
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSigner(key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +133,7 @@ func signRaw(t testing.TB, kind, payload string, keyID string, signers ...Signer
 	return data
 }
 
-func payloadOf(t testing.TB, sealed []byte) string {
+func payloadIn(t testing.TB, sealed []byte) string {
 	t.Helper()
 	_, payload, err := parseEnvelope(sealed)
 	if err != nil {
@@ -275,7 +278,7 @@ func wantReason(t *testing.T, name string, o Opened, err error, want Reason) {
 func TestOpenRefusesForgery(t *testing.T) {
 	s := newSite(t)
 	good := s.seal(t)
-	payload := payloadOf(t, good)
+	payload := payloadIn(t, good)
 	swap := func(old, with string) []byte {
 		if !strings.Contains(payload, old) {
 			t.Fatalf("%q is not in %s", old, payload)
@@ -425,7 +428,7 @@ func FuzzOpen(f *testing.F) {
 		f.Fatal(err)
 	}
 	s.policy.Trust = trust
-	payload := payloadOf(f, good)
+	payload := payloadIn(f, good)
 	for _, seed := range [][]byte{good, nil, []byte("{}"), signRaw(f, payloadType, payload, "", s.release, s.second),
 		signRaw(f, payloadType, "{}", "", s.release), signRaw(f, "text/plain", payload, "", s.release),
 		[]byte(`{"payloadType":"application/vnd.in-toto+json","payload":"","signatures":[]}`)} {
@@ -451,9 +454,9 @@ func FuzzOpen(f *testing.F) {
 // FuzzStatement signs what the fuzzer makes of a payload: what is accepted must encode to the same statement.
 func FuzzStatement(f *testing.F) {
 	s := newSite(f)
-	f.Add([]byte(payloadOf(f, s.seal(f))))
+	f.Add([]byte(payloadIn(f, s.seal(f))))
 	s.patch()
-	f.Add([]byte(payloadOf(f, s.seal(f))))
+	f.Add([]byte(payloadIn(f, s.seal(f))))
 	f.Add([]byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":"","predicate":{}}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		outer, err := parseStatement(payload)

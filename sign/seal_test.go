@@ -76,7 +76,7 @@ func TestSealIsDeterministic(t *testing.T) {
 		`"predicate":{"kind":"release","name":"wordcab","version":"2.9.0","channel":"stable","epoch":0,"sequence":57,`+
 		`"issuedAt":"2026-09-01T00:00:00Z","expires":"2027-09-01T00:00:00Z","releaseDigest":%q}}`,
 		strings.TrimPrefix(digestOf(s.subject), "sha256:"), hexOf("d"))
-	if got := payloadOf(t, first); got != want {
+	if got := payloadIn(t, first); got != want {
 		t.Errorf("payload\n%s\nwant\n%s", got, want)
 	}
 }
@@ -101,7 +101,7 @@ func TestAddSignature(t *testing.T) {
 	}
 	for name, foreign := range map[string][]byte{
 		"nothing":         nil,
-		"other predicate": signRaw(t, payloadType, strings.Replace(payloadOf(t, sealed), "release/v1", "spdx/v1", 1), "", s.release),
+		"other predicate": signRaw(t, payloadType, strings.Replace(payloadIn(t, sealed), "release/v1", "spdx/v1", 1), "", s.release),
 		"no statement":    signRaw(t, payloadType, "{}", "", s.release),
 	} {
 		if _, err := AddSignature(foreign, s.second); err == nil {

@@ -212,14 +212,7 @@ func clip(s string) string {
 // Seal makes an envelope in which the signers state st of the subject: a head (release) or a patch's root. The payload
 // depends on nothing but subject and st.
 func Seal(subject ocispec.Descriptor, st Statement, signers ...Signer) ([]byte, error) {
-	if name, want := st.validate(); name != "" {
-		return nil, fmt.Errorf("sealing: field %s: want %s", name, want)
-	}
-	if !digestForm.MatchString(subject.Digest.String()) {
-		return nil, errors.New("sealing: the subject's digest is not sha256")
-	}
-	payload, err := encodeStatement(intotoSubject{Name: st.Kind, MediaType: subject.MediaType,
-		Digest: intotoDigest{SHA256: subject.Digest.Encoded()}}, predicateType(st.Kind), st)
+	payload, err := payloadOf(subject, st)
 	if err != nil {
 		return nil, fmt.Errorf("sealing: %w", err)
 	}
@@ -228,6 +221,17 @@ func Seal(subject ocispec.Descriptor, st Statement, signers ...Signer) ([]byte, 
 		return nil, fmt.Errorf("sealing: %w", err)
 	}
 	return sealed, nil
+}
+
+func payloadOf(subject ocispec.Descriptor, st Statement) ([]byte, error) {
+	if name, want := st.validate(); name != "" {
+		return nil, fmt.Errorf("field %s: want %s", name, want)
+	}
+	if !digestForm.MatchString(subject.Digest.String()) {
+		return nil, errors.New("the subject's digest is not sha256")
+	}
+	return encodeStatement(intotoSubject{Name: st.Kind, MediaType: subject.MediaType,
+		Digest: intotoDigest{SHA256: subject.Digest.Encoded()}}, predicateType(st.Kind), st)
 }
 
 // AddSignature signs what an envelope of Seal already says. A signature by the same key is replaced. It does not verify

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/sign"
 )
 
@@ -26,9 +24,16 @@ func keyCommands() []*cli.Command {
 						"Example:\n   wcbundle keys generate --prefix release",
 					Flags: []cli.Flag{
 						&cli.StringFlag{Name: "prefix", Value: "cosign", Usage: "path of the two files without their endings"},
-						&cli.StringFlag{Name: "algorithm", Value: "ecdsa-p256", Usage: "ecdsa-p256 or ed25519"},
+						&cli.StringFlag{Name: "algorithm", Value: "ecdsa-p256", Usage: "ecdsa-p256, ecdsa-p384, ed25519, rsa-3072 or rsa-4096"},
 					},
 					Action: generateKey,
+				},
+				{
+					Name: "import", Usage: "give an unencrypted private key file cosign's format: PREFIX.key and PREFIX.pub", ArgsUsage: "FILE",
+					Description: "FILE is PEM: PKCS #8, PKCS #1 or SEC 1. It stays as it is: destroy it when the import is in use.\n\n" +
+						"Example:\n   wcbundle keys import --prefix release old-key.pem",
+					Flags:  []cli.Flag{&cli.StringFlag{Name: "prefix", Value: "cosign", Usage: "path of the two files without their endings"}},
+					Action: importKey,
 				},
 				{
 					Name: "public", Usage: "show a public key's id", ArgsUsage: "FILE.pub",
@@ -43,23 +48,25 @@ func keyCommands() []*cli.Command {
 				},
 			},
 		},
-		{
-			Name: "sign", Usage: "sign a bundle or a patch", ArgsUsage: "FILE", Category: "trust",
-			Description: "Adds the signed envelope and, to a bundle, a signature that upstream cosign verifies. Signing again with\n" +
-				"another key adds its signature (--add) or replaces what is there.\n\n" +
-				"Example:\n   wcbundle sign --key release.key wordcab-2.9.0.wcb",
-			Flags: []cli.Flag{
-				&cli.StringSliceFlag{Name: "key", Usage: "private key; may be repeated", Required: true},
-				&cli.BoolFlag{Name: "add", Usage: "keep the signatures that are there"},
-				&cli.StringFlag{Name: "trust-chain", Usage: "trust policies that roots have signed, to travel with the file (wcbundle trust sign)"},
-			},
-			Action: signFile,
-		},
+		signCommand(),
 		trustCommand(),
 	}
 }
 
 func generateKey(c *cli.Context) error {
+	return writeKey(c, func(pass []byte) (private, public []byte, err error) {
+		return sign.GenerateKey(c.String("algorithm"), pass)
+	})
+}
+
+func importKey(c *cli.Context) error {
+	return writeKey(c, func(pass []byte) (private, public []byte, err error) {
+		return sign.ImportKey(c.Args().First(), pass)
+	})
+}
+
+// writeKey writes the two files of a key, and never over another.
+func writeKey(c *cli.Context, make func(pass []byte) (private, public []byte, err error)) error {
 	prefix := c.String("prefix")
 	for _, ending := range []string{".key", ".pub"} {
 		if _, err := os.Stat(prefix + ending); !errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +77,7 @@ func generateKey(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	private, public, err := sign.GenerateKey(c.String("algorithm"), pass)
+	private, public, err := make(pass)
 	if err != nil {
 		return err
 	}
@@ -146,68 +153,4 @@ func readSigners(c *cli.Context) ([]sign.Signer, error) {
 		out = append(out, s)
 	}
 	return out, nil
-}
-
-func signFile(c *cli.Context) error {
-	path := c.Args().First()
-	f, err := bundle.OpenFile(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	signers, err := readSigners(c)
-	if err != nil {
-		return err
-	}
-	root, st, err := bundle.StatementOf(c.Context, f, time.Now())
-	if err != nil {
-		return err
-	}
-	old, err := f.Envelope(c.Context, root.Digest)
-	if err != nil {
-		return err
-	}
-	var env []byte
-	if c.Bool("add") && old != nil {
-		env = old
-		for _, s := range signers {
-			if env, err = sign.AddSignature(env, s); err != nil {
-				return err
-			}
-		}
-	} else if env, err = sign.Seal(root, st, signers...); err != nil {
-		return err
-	}
-	l, err := f.Layout(c.Context)
-	if err != nil {
-		return err
-	}
-	if err := l.AddEnvelope(root, env); err != nil {
-		return err
-	}
-	if path := c.String("trust-chain"); path != "" {
-		if err := addChain(l, path, st, signers); err != nil {
-			return err
-		}
-	}
-	if st.Kind == sign.KindRelease {
-		sig, err := sign.SignCosign(root, st.Name+"/release", signers...)
-		if err != nil {
-			return err
-		}
-		if err := l.AddCosign(sig); err != nil {
-			return err
-		}
-	}
-	m := newMeter(c, "writing "+path)
-	err = l.WriteFile(c.Context, path, m.at)
-	m.end()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.App.Writer, "signed %s %s %s (%s)\n", st.Kind, st.Name, st.Version, root.Digest)
-	for _, s := range signers {
-		fmt.Fprintf(c.App.Writer, "key id %s\n", s.KeyID())
-	}
-	return nil
 }
