@@ -160,6 +160,7 @@ func siteCommands() []*cli.Command {
 			Flags:  append(siteFlags(), scratchFlag, outputFlag),
 			Action: load,
 		},
+		receiptCommand(),
 	}
 }
 

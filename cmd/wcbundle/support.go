@@ -32,7 +32,7 @@ func supportCommands() []*cli.Command {
 			Name: "verify", Usage: "check a support bundle and its signature", ArgsUsage: "FILE",
 			Description: "Example:\n   wcbundle support-bundle verify --key site.pub support.tar.gz",
 			Flags:       []cli.Flag{&cli.StringFlag{Name: "key", Usage: "the site's public key", Required: true}},
-			Action:      verifySupport,
+			Action:      func(c *cli.Context) error { return verifySealed(c, predicateSupport) },
 		}},
 	}}
 }
@@ -59,14 +59,10 @@ func supportBundle(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	env, err := sign.SealFile(predicateSupport, filepath.Base(out), string(m.Archive.Digest), m.Archive.Size, signer)
-	if err != nil {
+	if err := sealFile(out, m.Archive, predicateSupport, signer); err != nil {
 		return err
 	}
-	if err := os.WriteFile(out+".dsse.json", env, 0o600); err != nil {
-		return err
-	}
-	sum := supportSummary{Path: out, Signature: out + ".dsse.json", Digest: string(m.Archive.Digest), Bytes: m.Archive.Size, Files: len(m.Files),
+	sum := supportSummary{Path: out, Signature: out + sealEnding, Digest: string(m.Archive.Digest), Bytes: m.Archive.Size, Files: len(m.Files),
 		KeyID: signer.KeyID(), Missing: m.Errors}
 	for _, rules := range m.Redactions {
 		for _, n := range rules {
@@ -167,29 +163,4 @@ func makeSiteKey(c *cli.Context) ([]byte, error) {
 		return nil, err
 	}
 	return public, os.WriteFile(path[:len(path)-len(".key")]+".pub", public, 0o644)
-}
-
-func verifySupport(c *cli.Context) error {
-	path := c.Args().First()
-	k, err := readPublic(c.String("key"))
-	if err != nil {
-		return err
-	}
-	env, err := os.ReadFile(path + ".dsse.json")
-	if err != nil {
-		return err
-	}
-	signed, err := sign.OpenFile(env, predicateSupport, k)
-	if err != nil {
-		return err
-	}
-	got, err := install.FileDescriptor(path)
-	if err != nil {
-		return err
-	}
-	if string(got.Digest) != signed {
-		return install.Altered(path, signed, got)
-	}
-	fmt.Fprintf(c.App.Writer, "%s is what key %s signed\n", path, k.KeyID())
-	return nil
 }
