@@ -12,7 +12,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
 
-	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install"
 	"github.com/wordcab/wcbundle/sign"
 )
@@ -47,22 +46,15 @@ func writeReceipt(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	f, err := bundle.OpenFile(c.Args().First())
+	p, err := s.record.Policy(time.Now())
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	p, err := s.receiptPolicy(c, f)
+	ev, trust, err := verifyFile(c, c.Args().First(), p)
 	if err != nil {
 		return err
 	}
-	m := newMeter(c, "verifying")
-	ev, err := install.Verify(c.Context, f, p, m.at)
-	m.end()
-	if err != nil {
-		return err
-	}
-	r := install.NewReceipt(s.record, p.Trust, ev, version, time.Now())
+	r := install.NewReceipt(s.record, trust, ev, version, time.Now())
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -78,20 +70,6 @@ func writeReceipt(c *cli.Context) error {
 		_, err := fmt.Fprintf(w, "receipt\t%s, signed by key %s in %s\n", c.String("out"), signer.KeyID(), c.String("out")+sealEnding)
 		return err
 	})
-}
-
-// receiptPolicy is the site's policy at the version to which the file's chain leads.
-func (s *site) receiptPolicy(c *cli.Context, f *bundle.File) (sign.Policy, error) {
-	p, err := s.record.Policy(time.Now())
-	if err != nil {
-		return p, err
-	}
-	next, _, err := install.FollowTrust(c.Context, f, p.Trust)
-	if err != nil {
-		return sign.Policy{}, err
-	}
-	p.Trust = next
-	return p, nil
 }
 
 // sealEnding is the ending of the file with the signature of another.

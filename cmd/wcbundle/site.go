@@ -164,12 +164,8 @@ func siteCommands() []*cli.Command {
 	}
 }
 
-// policyFor is the site's policy or the one that flags name, at the version to which the chain that travels with f leads.
-func policyFor(c *cli.Context, f *bundle.File) (sign.Policy, error) {
-	p, err := policy(c)
-	if err != nil {
-		return p, err
-	}
+// followed is the policy at the version to which the chain that travels with f leads.
+func followed(c *cli.Context, f *bundle.File, p sign.Policy) (sign.Policy, error) {
 	next, change, err := install.FollowTrust(c.Context, f, p.Trust)
 	if err != nil {
 		return sign.Policy{}, err
@@ -179,6 +175,22 @@ func policyFor(c *cli.Context, f *bundle.File) (sign.Policy, error) {
 	}
 	p.Trust = next
 	return p, nil
+}
+
+// verifyFile checks a file to its last byte by the policy, or a later version of it that travels with the file.
+func verifyFile(c *cli.Context, path string, p sign.Policy) (install.Evidence, *sign.Trust, error) {
+	f, err := bundle.OpenFile(path)
+	if err != nil {
+		return install.Evidence{}, nil, err
+	}
+	defer f.Close()
+	if p, err = followed(c, f, p); err != nil {
+		return install.Evidence{}, nil, err
+	}
+	m := newMeter(c, "verifying")
+	ev, err := install.Verify(c.Context, f, p, m.at)
+	m.end()
+	return ev, p.Trust, err
 }
 
 // policy is the site's, or the one that flags name.
@@ -222,18 +234,11 @@ func policyOfKey(c *cli.Context, k sign.PublicKey) (sign.Policy, error) {
 }
 
 func verify(c *cli.Context) error {
-	f, err := bundle.OpenFile(c.Args().First())
+	p, err := policy(c)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	p, err := policyFor(c, f)
-	if err != nil {
-		return err
-	}
-	m := newMeter(c, "verifying")
-	ev, err := install.Verify(c.Context, f, p, m.at)
-	m.end()
+	ev, _, err := verifyFile(c, c.Args().First(), p)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,8 @@ func trustCommand() *cli.Command {
 	return &cli.Command{
 		Name: "trust", Usage: "say who may sign what", Category: "trust",
 		Description: "The vendor's roots sign each version of the policy; the versions travel with every bundle as a chain, and a site goes\n" +
-			"from its version to the newest by itself. docs/trust.md tells the whole story.",
+			"from its version to the newest by itself. docs/trust.md tells the whole story.\n\n" +
+			"Example:\n   wcbundle trust show trust.json",
 		Subcommands: []*cli.Command{
 			{
 				Name: "init", Usage: "write trust.json, the policy that sites accept",
