@@ -116,7 +116,7 @@ func (c Chain) Encode() ([]byte, error) {
 func (c Chain) Empty() bool { return len(c.links) == 0 }
 
 // Sign adds signatures about t to the chain: to the last link if that is about t, else in a link of its own, which must be
-// the next version. The caller judges with Follow whether enough have signed.
+// the next version, or takes the place of a last link that not enough roots have signed yet. Complete tells whether enough have.
 func (c Chain) Sign(t *Trust, signers ...Signer) (Chain, error) {
 	if t.form.Roles.Root == nil || len(signers) == 0 {
 		return Chain{}, errors.New("signing a trust policy: it needs a root role and a signer")
@@ -126,16 +126,20 @@ func (c Chain) Sign(t *Trust, signers ...Signer) (Chain, error) {
 		return Chain{}, err
 	}
 	out := Chain{slices.Clone(c.links)}
-	env, payload := envelope{PayloadType: payloadType}, []byte(nil)
-	if n := len(links); n > 0 && links[n-1].trust.Version() == t.Version() {
-		if string(links[n-1].trust.Encode()) != string(t.Encode()) {
+	n := len(links)
+	if n > 0 && links[n-1].trust.Version() == t.Version() && string(links[n-1].trust.Encode()) != string(t.Encode()) {
+		if c.Complete() == nil {
 			return Chain{}, fmt.Errorf("signing a trust policy: the chain has another version %d: raise the version", t.Version())
 		}
+		n, out.links = n-1, out.links[:n-1] // a draft that was changed before enough roots had signed it
+	}
+	env, payload := envelope{PayloadType: payloadType}, []byte(nil)
+	switch {
+	case n > 0 && links[n-1].trust.Version() == t.Version():
 		env, payload, out.links = links[n-1].env, links[n-1].payload, out.links[:n-1]
-	} else {
-		if n > 0 && links[n-1].trust.Version()+1 != t.Version() {
-			return Chain{}, fmt.Errorf("signing a trust policy: version %d does not follow the chain's last, %d", t.Version(), links[n-1].trust.Version())
-		}
+	case n > 0 && links[n-1].trust.Version()+1 != t.Version():
+		return Chain{}, fmt.Errorf("signing a trust policy: version %d does not follow the chain's last, %d", t.Version(), links[n-1].trust.Version())
+	default:
 		subject := intotoSubject{Name: trustName, Digest: intotoDigest{SHA256: strings.TrimPrefix(digestOf(t.Encode()), "sha256:")}}
 		if payload, err = encodeStatement(subject, PredicateTrust, t.form); err != nil {
 			return Chain{}, fmt.Errorf("signing a trust policy: %w", err)

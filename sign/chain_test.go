@@ -202,6 +202,22 @@ func TestT12FastForward(t *testing.T) {
 	}
 }
 
+// TestDraftIsReplaced: a version may be changed until enough roots have signed it, and not after.
+func TestDraftIsReplaced(t *testing.T) {
+	r := newRoots(t)
+	first := signed(t, Chain{}, r.v1, r.old...)
+	a, b := next(t, r.v1, nil), next(t, r.v1, func(f *TrustForm) { f.Epoch = 1 })
+	chain := signed(t, first, a, r.old[0])
+	chain = signed(t, chain, b, r.old[1:]...)
+	got, err := r.v1.Follow(chain)
+	if err != nil || got.Form().Epoch != 1 {
+		t.Errorf("the changed draft: %v", err)
+	}
+	if _, err := chain.Sign(a, r.old...); err == nil {
+		t.Error("a version that enough have signed was replaced")
+	}
+}
+
 func TestChainWithoutRoots(t *testing.T) {
 	r := newRoots(t)
 	bare := mustTrust(t, r.form, func(f *TrustForm) { f.Roles.Root = nil })

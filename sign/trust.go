@@ -138,7 +138,7 @@ func (t *Trust) checkRoles() error {
 			roleOf[id] = name
 		}
 		if n := t.usable(role); n < role.Threshold {
-			return fmt.Errorf("%s: %d of its keys are not revoked, the threshold is %d", name, n, role.Threshold)
+			return fmt.Errorf("%s: %d of its keys are not revoked, the threshold is %d: add a key in the same version", name, n, role.Threshold)
 		}
 	}
 	return nil

@@ -165,7 +165,7 @@ func writeTrust(c *cli.Context, path string, t *sign.Trust) error {
 	return nil
 }
 
-// changeTrust writes the next version of the policy that the argument names. A version that no root has signed yet is
+// changeTrust writes the next version of the policy that the argument names. A version that not enough roots have signed yet is
 // changed itself, so that several changes make one version.
 func changeTrust(c *cli.Context, change func(f *sign.TrustForm) error) error {
 	path := c.Args().First()
@@ -177,7 +177,7 @@ func changeTrust(c *cli.Context, change func(f *sign.TrustForm) error) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	draft := !chain.Empty() && chain.Last().Version() < t.Version()
+	draft := !chain.Empty() && (chain.Last().Version() < t.Version() || chain.Last().Version() == t.Version() && chain.Complete() != nil)
 	next, err := t.Next(func(f *sign.TrustForm) error {
 		if draft {
 			f.Version = t.Version()
