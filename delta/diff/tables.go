@@ -44,13 +44,3 @@ func makeStretch() (t [4096]int16) {
 	}
 	return t
 }
-
-// reciprocal is 65536/(n+1.6): how far a slot moves that was seen n times.
-var reciprocal = makeReciprocal()
-
-func makeReciprocal() (t [1024]uint32) {
-	for n := range t {
-		t[n] = uint32(655360 / (10*n + 16))
-	}
-	return t
-}
