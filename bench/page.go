@@ -66,6 +66,7 @@ func (v verdict) State() string    { return v.state }
 // A table is the rows of one pair.
 type table struct {
 	Name, What, Note string
+	Earlier          string // the version of ours that made the rows, if it is an earlier one
 	OldSize, NewSize int64
 	Lines            []tableLine
 }
@@ -89,6 +90,9 @@ func tables(c *Corpus, r *Results, class string) []table {
 		slices.SortStableFunc(rows, func(a, b Row) int { return int(a.Size - b.Size) })
 		for _, w := range rows {
 			t.OldSize, t.NewSize = w.OldSize, w.NewSize
+			if strings.HasPrefix(w.Tool, "wcbundle") && w.Version != "" {
+				t.Earlier = w.Version
+			}
 			t.Lines = append(t.Lines, lineOf(w, base))
 		}
 		if len(rows) > 0 {

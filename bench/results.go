@@ -44,7 +44,8 @@ type Row struct {
 	Size    int64  `json:"size"` // of the delta
 	Make    Cost   `json:"make"`
 	Apply   Cost   `json:"apply"`
-	Error   string `json:"error,omitempty"` // the other results are then missing
+	Error   string `json:"error,omitempty"`   // the other results are then missing
+	Version string `json:"version,omitempty"` // of the tool, if it is not that of the table of tools: the row is of an earlier run
 }
 
 // A WallRow compares one core with all of them.
@@ -171,4 +172,19 @@ func procField(path, key string) string {
 		}
 	}
 	return "unknown"
+}
+
+// keepVersion notes in the rows of a tool, whose version becomes v, which one made them.
+func (r *Results) keepVersion(tool, v string) {
+	before, known := r.Tools[tool]
+	for i := range r.Rows {
+		w := &r.Rows[i]
+		switch {
+		case w.Tool != tool:
+		case w.Version == v:
+			w.Version = ""
+		case w.Version == "" && known && before != v:
+			w.Version = before
+		}
+	}
 }

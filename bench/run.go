@@ -90,6 +90,7 @@ func (r *runner) versions(tools []*tool) error {
 		if err != nil {
 			return fmt.Errorf("the version of %s: %w", t.name, err)
 		}
+		r.results.keepVersion(t.name, v)
 		r.results.Tools[t.name] = v
 	}
 	return nil
