@@ -42,6 +42,9 @@ func writeReceipt(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Lstat(c.String("out")); err == nil {
+		return fmt.Errorf("%s exists: evidence is never overwritten, name another file with --out", c.String("out"))
+	}
 	signer, err := siteSigner(c)
 	if err != nil {
 		return err

@@ -110,7 +110,7 @@
 //
 // # Limits
 //
-// A Decoder holds at most DecodeMemory bytes: what was foretold (8 MiB), runs (6 MiB), and either three streams (32 MiB)
-// or models (4 MiB). A Map holds about 100 bytes for a copy. The work for a byte is bounded. Corrupt input is an error
+// A Decoder holds at most DecodeMemory bytes: runs (6 MiB), three streams (32 MiB), what was foretold (8 MiB) and models (4 MiB).
+// A Map holds about 100 bytes for a copy. The work for a byte is bounded. Corrupt input is an error
 // that wraps ErrCorrupt, or other bytes: a caller checks a digest. No floating point decides a bit.
 package diff

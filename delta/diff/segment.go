@@ -25,7 +25,7 @@ const (
 )
 
 // DecodeMemory is the most bytes that a Decoder holds besides what it is given.
-const DecodeMemory = 48 << 20
+const DecodeMemory = 52 << 20
 
 // An Encoder writes segments. It may be used by one goroutine at a time.
 type Encoder struct {
