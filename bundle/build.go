@@ -91,6 +91,9 @@ func releaseOf(def *Definition, created time.Time) *Release {
 		Expires: def.Metadata.Expires, Sites: def.Metadata.Sites, Platforms: def.Platforms, Upgrade: def.Upgrade,
 		Retired: def.Retired, Pools: def.Pools,
 	}
+	if def.Security != nil {
+		r.Contains = def.Security.Contains
+	}
 	if !created.IsZero() {
 		r.Created = created.UTC().Format(time.RFC3339)
 	}
@@ -262,11 +265,11 @@ func (b *builder) seal(def *Definition) (ocispec.Descriptor, error) {
 		Config: b.layout.AddFirst(MediaEmpty, []byte("{}")),
 		Layers: []ocispec.Descriptor{b.layout.AddFirst(MediaRelease, raw)},
 	}
-	if def.Security != nil {
-		vex, err := os.ReadFile(inDir(b.opt.Dir, def.Security.VEX))
-		if err != nil {
-			return ocispec.Descriptor{}, fmt.Errorf("reading security.vex: %w", err)
-		}
+	vex, err := b.vex(def)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if vex != nil {
 		head.Layers = append(head.Layers, b.layout.AddFirst(MediaVEX, vex))
 	}
 	rawHead, err := marshal(head)
@@ -276,6 +279,29 @@ func (b *builder) seal(def *Definition) (ocispec.Descriptor, error) {
 	desc := b.layout.AddFirst(ocispec.MediaTypeImageManifest, rawHead)
 	desc.ArtifactType = ArtifactRelease
 	return desc, b.carrier(desc)
+}
+
+// vex is the definition's VEX document, checked against what was built; nil where it names none.
+func (b *builder) vex(def *Definition) ([]byte, error) {
+	if def.Security == nil || def.Security.VEX == "" {
+		return nil, nil
+	}
+	path := inDir(b.opt.Dir, def.Security.VEX)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading security.vex: %w", err)
+	}
+	claims, err := parseVEX(raw)
+	if err == nil {
+		err = claims.within(b.release)
+	}
+	if err == nil && b.release.Channel == "security" && len(claims.fixes) == 0 {
+		err = errors.New("no statement has the status fixed, and a release of channel security is there to fix something")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return raw, nil
 }
 
 // carrier lists head, charts, images and models for tools that copy graphs. Nothing is decided by it.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/wordcab/wcbundle/internal/strict"
+	"github.com/wordcab/wcbundle/sign"
 )
 
 // MaxDefinition is the size of the largest bundle.yaml that is read, in bytes.
@@ -122,10 +123,28 @@ func (d *Definition) Check(dir string) error {
 		add(exists(dir, "models[].source", m.Source))
 	}
 	add(checkPools(d.Pools))
-	if d.Metadata.Channel == "security" && d.Security == nil {
-		add(errors.New("security.vex is missing: a release of the security channel says which CVEs it fixes"))
-	}
+	add(d.checkSecurity(dir))
 	return errors.Join(faults...)
+}
+
+func (d *Definition) checkSecurity(dir string) error {
+	if d.Metadata.Channel == "security" {
+		if d.Security == nil || d.Security.VEX == "" {
+			return errors.New("security.vex is missing: a release of the security channel says which CVEs it fixes")
+		}
+		if d.Metadata.Expires == "" {
+			return fmt.Errorf("metadata.expires is missing: a release of the security channel is valid for %d days at most", sign.MaxDropDays)
+		}
+	}
+	if d.Security == nil {
+		return nil
+	}
+	if d.Security.VEX != "" {
+		if err := exists(dir, "security.vex", d.Security.VEX); err != nil {
+			return err
+		}
+	}
+	return checkContains(d.Security.Contains)
 }
 
 func (u Upgrade) check() error {

@@ -157,29 +157,39 @@ type HTTPExpect struct {
 	Contains []string `json:"contains,omitempty"`
 }
 
-// Security is the security channel's part: the OpenVEX document that says which CVEs the release fixes.
+// Security says which vulnerabilities a release fixes: by an OpenVEX document of its own, required in channel security, and
+// by the releases of channel security whose fixes are in it.
 type Security struct {
-	VEX string `json:"vex"`
+	VEX      string      `json:"vex,omitempty"`
+	Contains []Contained `json:"contains,omitempty"`
+}
+
+// Contained is a release of channel security whose fixes are in this release too. A site that runs one is not given a release
+// that does not contain it.
+type Contained struct {
+	Version string   `json:"version"`
+	Fixes   []string `json:"fixes"` // vulnerabilities, such as CVE-2026-1234
 }
 
 // Release is release.json, the first layer of the head. All that the install side needs is in it.
 type Release struct {
-	Name      string    `json:"name"`
-	Version   string    `json:"version"`
-	Channel   string    `json:"channel"`
-	Sequence  uint64    `json:"sequence"`
-	Epoch     uint64    `json:"epoch,omitempty"`
-	Created   string    `json:"created,omitempty"` // RFC 3339 UTC, from SOURCE_DATE_EPOCH; absent without it, so that builds repeat
-	Expires   string    `json:"expires,omitempty"`
-	Sites     []string  `json:"sites,omitempty"`
-	Platforms []string  `json:"platforms"`
-	Upgrade   Upgrade   `json:"upgrade"`
-	Charts    []Chart   `json:"charts"`
-	Images    []Image   `json:"images"`
-	Models    []Model   `json:"models,omitempty"`
-	Retired   []Retired `json:"retired,omitempty"`
-	Pools     []Pool    `json:"pools,omitempty"`
-	Closure   []Blob    `json:"closure"` // every manifest and blob of the release but the head, release.json and its config
+	Name      string      `json:"name"`
+	Version   string      `json:"version"`
+	Channel   string      `json:"channel"`
+	Sequence  uint64      `json:"sequence"`
+	Epoch     uint64      `json:"epoch,omitempty"`
+	Created   string      `json:"created,omitempty"` // RFC 3339 UTC, from SOURCE_DATE_EPOCH; absent without it, so that builds repeat
+	Expires   string      `json:"expires,omitempty"`
+	Sites     []string    `json:"sites,omitempty"`
+	Platforms []string    `json:"platforms"`
+	Upgrade   Upgrade     `json:"upgrade"`
+	Charts    []Chart     `json:"charts"`
+	Images    []Image     `json:"images"`
+	Models    []Model     `json:"models,omitempty"`
+	Retired   []Retired   `json:"retired,omitempty"`
+	Pools     []Pool      `json:"pools,omitempty"`
+	Contains  []Contained `json:"contains,omitempty"`
+	Closure   []Blob      `json:"closure"` // every manifest and blob of the release but the head, release.json and its config
 }
 
 // Chart is a chart in the release, as an OCI artifact with Helm's media types. Values are the default value files, merged.

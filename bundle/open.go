@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -141,6 +142,8 @@ func OpenPatch(ctx context.Context, f *File, p sign.Policy) (VerifiedPatch, erro
 	if err := v.read(ctx, f); err != nil {
 		return VerifiedPatch{}, err
 	}
+	// A release of channel security comes in this way only: the policy is told that this one does.
+	p.Installed = append(slices.Clone(p.Installed), o.Statement().Target)
 	if v.target, err = Open(ctx, f, p); err != nil {
 		return VerifiedPatch{}, fmt.Errorf("the patch's target: %w", err)
 	}
@@ -176,6 +179,11 @@ func (v *VerifiedPatch) read(ctx context.Context, f *File) error {
 func (v *VerifiedPatch) bind() error {
 	if v.target.Head().Digest != v.patch.Target.Head.Digest {
 		return fmt.Errorf("the patch is for head %s and carries %s", v.patch.Target.Head.Digest, v.target.Head().Digest)
+	}
+	patch, target := v.opened.Statement(), v.target.opened.Statement()
+	if patch.Version != target.Version || patch.Channel != target.Channel || patch.Sequence != target.Sequence || patch.Epoch != target.Epoch {
+		return fmt.Errorf("the patch is signed for %s (channel %s, sequence %d, epoch %d), its target for %s (%s, %d, %d)",
+			patch.Version, patch.Channel, patch.Sequence, patch.Epoch, target.Version, target.Channel, target.Sequence, target.Epoch)
 	}
 	want := map[digest.Digest]int64{v.target.Head().Digest: v.target.Head().Size}
 	for _, d := range v.target.Own() {

@@ -69,6 +69,7 @@ type differ struct {
 	head    ocispec.Descriptor
 	own     []ocispec.Descriptor
 	release *Release
+	bases   []*Release
 	layers  []ocispec.Descriptor // what the patch's root names
 
 	mu       sync.Mutex
@@ -80,6 +81,7 @@ func (d *differ) addBase(ctx context.Context, f *File) error {
 	if err != nil {
 		return fmt.Errorf("base %s: %w", f.Path, err)
 	}
+	d.bases = append(d.bases, r)
 	d.patch.Bases = append(d.patch.Bases, PatchEnd{Version: r.Version, Sequence: r.Sequence, Head: plain(head)})
 	if len(d.patch.Bases) > 1 {
 		return d.onlyCommon(r)
@@ -136,11 +138,23 @@ func (d *differ) setTarget(ctx context.Context, f *File) error {
 			return fmt.Errorf("%s is the base and the target", f.Path)
 		}
 	}
+	if err := d.checkVEX(ctx, f, man, r); err != nil {
+		return fmt.Errorf("target %s: %w", f.Path, err)
+	}
 	d.target, d.head, d.release = f, head, r
 	d.own = append([]ocispec.Descriptor{man.Config}, man.Layers...)
 	d.patch.Name = r.Name
 	d.patch.Target = PatchEnd{Version: r.Version, Sequence: r.Sequence, Head: plain(head)}
 	return d.copySignatures(ctx)
+}
+
+// checkVEX finds a VEX document that speaks of neither end of the patch while it can still be mended.
+func (d *differ) checkVEX(ctx context.Context, f *File, man *ocispec.Manifest, r *Release) error {
+	claims, err := readVEX(ctx, man.Layers, r, f.Fetch)
+	if err != nil {
+		return err
+	}
+	return claims.within(r, d.bases...)
 }
 
 // copySignatures takes over the target's head entry, all that index.json lists about its signatures, and the trust chain.

@@ -135,7 +135,29 @@ func (r *Release) checkNamed(known map[digest.Digest]int64) error {
 			return err
 		}
 	}
+	if err := checkContains(r.Contains); err != nil {
+		return err
+	}
 	return checkPools(r.Pools)
+}
+
+func checkContains(contains []Contained) error {
+	versions, n := map[string]bool{}, 0
+	for _, c := range contains {
+		if _, err := semver.StrictNewVersion(c.Version); err != nil || versions[c.Version] {
+			return fmt.Errorf("contains: %.80q is no version such as 2.9.1, or is there twice", c.Version)
+		}
+		versions[c.Version] = true
+		if len(c.Fixes) == 0 {
+			return fmt.Errorf("contains: %s: fixes is empty: name what it fixes, such as CVE-2026-1234", c.Version)
+		}
+		for _, id := range c.Fixes {
+			if n++; n > maxFixes || !vulnForm.MatchString(id) {
+				return fmt.Errorf("contains: %s: %.80q is no name such as CVE-2026-1234, or there are more than %d", c.Version, id, maxFixes)
+			}
+		}
+	}
+	return nil
 }
 
 func checkMetadata(name, version, channel string, sequence uint64) error {
@@ -216,6 +238,7 @@ type Verified struct {
 	opened  sign.Opened
 	release *Release
 	own     []ocispec.Descriptor
+	vex     vexClaims
 }
 
 // Release is what release.json says; nil for the zero value.
@@ -232,6 +255,9 @@ func (v Verified) Signers() []string { return v.opened.Signers() }
 
 // IssuedAt is when the release was signed, RFC 3339.
 func (v Verified) IssuedAt() string { return v.opened.Statement().IssuedAt }
+
+// Fixes are the vulnerabilities that the release's VEX document says it fixes, sorted by id.
+func (v Verified) Fixes() []Fix { return v.vex.fixes }
 
 // Own lists what belongs to the head itself: release.json, the empty config, a VEX document. They are not lines of the
 // closure.
@@ -260,7 +286,11 @@ func ReadRelease(ctx context.Context, o sign.Opened, fetch Fetch) (Verified, err
 	if err := r.bound(o.Statement()); err != nil {
 		return Verified{}, err
 	}
-	return Verified{opened: o, release: r, own: append([]ocispec.Descriptor{man.Config}, man.Layers...)}, nil
+	claims, err := readVEX(ctx, man.Layers, r, fetch)
+	if err != nil {
+		return Verified{}, err
+	}
+	return Verified{opened: o, release: r, own: append([]ocispec.Descriptor{man.Config}, man.Layers...), vex: claims}, nil
 }
 
 // Fetch gives a small blob's bytes after checking them against d; it refuses more than max bytes.

@@ -19,6 +19,7 @@ import (
 	"github.com/wordcab/wcbundle/install/revision"
 	"github.com/wordcab/wcbundle/install/support"
 	"github.com/wordcab/wcbundle/rollout"
+	"github.com/wordcab/wcbundle/sign"
 )
 
 // ApplyOptions are what applying takes beside the plan.
@@ -28,6 +29,7 @@ type ApplyOptions struct {
 	OnEvent   func(rollout.Progress)
 	Tool      string // version of this program, for the record
 	Accept    []string
+	Despite   string // why Rollback may go back to a revoked release; "" = it may not. It goes into the record
 }
 
 // Apply makes the plan's revision with every changed pool on hold and replaces the pools one by one. A plan whose
@@ -102,8 +104,9 @@ func Continue(ctx context.Context, t Target, abort string, opt ApplyOptions) (ro
 	if err != nil {
 		return rollout.Outcome{}, err
 	}
+	t.Began = op.StartedAt
 	p := &Plan{Release: release}
-	if op.Type == rollout.TypeRollback {
+	if op.Type == rollout.TypeRollback || abort != "" { // the way back needs nothing of the release
 		if p.client, err = client(t); err != nil {
 			return rollout.Outcome{}, err
 		}
@@ -147,13 +150,15 @@ func ReleaseName(ctx context.Context, t Target) (string, error) { return release
 
 // RollbackPlan is what going back would do.
 type RollbackPlan struct {
-	Release string            `json:"release"`
-	From    int               `json:"fromRevision"`
-	To      revision.Revision `json:"to"`
-	Changes []revision.Change `json:"changes"`
-	Rolls   []rollout.Pool    `json:"rolls"`
-	Stays   []string          `json:"stays"`
-	Missing []string          `json:"missing,omitempty"` // content of the target that the registry no longer has
+	Release string             `json:"release"`
+	From    int                `json:"fromRevision"`
+	To      revision.Revision  `json:"to"`
+	Changes []revision.Change  `json:"changes"`
+	Rolls   []rollout.Pool     `json:"rolls"`
+	Stays   []string           `json:"stays"`
+	Missing []string           `json:"missing,omitempty"` // content of the target that the registry no longer has
+	Undoes  []bundle.Contained `json:"undoes,omitempty"`  // fixes that the site would lose
+	Revoked bool               `json:"revoked,omitempty"` // the trust policy has revoked the target's release
 
 	before int
 	client *revision.Client
@@ -185,7 +190,37 @@ func NewRollback(ctx context.Context, t Target, to int) (*RollbackPlan, error) {
 	if r.Missing, err = missingContent(ctx, t, target.Manifest); err != nil {
 		return nil, err
 	}
+	if err := r.judge(t.Record, cur.Bundle); err != nil {
+		return nil, err
+	}
 	return r, r.compare(ctx, t, cur)
+}
+
+// judge says what going back costs: fixes that are lost, and whether the release was revoked.
+func (r *RollbackPlan) judge(rec *Record, running string) error {
+	l := rec.ofVersion(r.To.Bundle)
+	if l == nil {
+		return nil
+	}
+	trust, err := sign.ParseTrust(rec.Trust)
+	if err != nil {
+		return fmt.Errorf("the site's trust policy: %w", err)
+	}
+	r.Revoked = trust.RevokedHead(string(l.Head.Digest))
+	if from := rec.ofVersion(running); from != nil {
+		r.Undoes = lost(from, l)
+	}
+	return nil
+}
+
+// RevokedError says that the release to go back to was revoked.
+type RevokedError struct {
+	Version  string
+	Revision int
+}
+
+func (e *RevokedError) Error() string {
+	return fmt.Sprintf("revision %d is release %s, which the trust policy has revoked", e.Revision, e.Version)
 }
 
 func pick(history []revision.Revision, cur revision.Revision, to int) (revision.Revision, error) {
@@ -286,6 +321,16 @@ func missingIn(ctx context.Context, t Target, repo, dgst string) ([]string, erro
 func Rollback(ctx context.Context, t Target, r *RollbackPlan, opt ApplyOptions) (rollout.Outcome, error) {
 	if len(r.Missing) > 0 {
 		return rollout.Outcome{}, fmt.Errorf("refusing to go back to revision %d: the registry lacks %v; load the bundle of release %s first", r.To.Number, r.Missing, r.To.Bundle)
+	}
+	if r.Revoked && opt.Despite == "" {
+		return rollout.Outcome{}, &RevokedError{Version: r.To.Bundle, Revision: r.To.Number}
+	}
+	if r.Revoked {
+		t.Record.Notes = append(t.Record.Notes, Note{At: t.Now.UTC().Truncate(time.Second), By: actor(opt.Tool).User,
+			Text: fmt.Sprintf("back to release %s, which is revoked: %s", r.To.Bundle, opt.Despite)})
+		if err := opt.Store.Save(ctx, t.Record); err != nil {
+			return rollout.Outcome{}, err
+		}
 	}
 	op := rollout.NewRollback(newID(t.Now), r.Rolls, r.before, r.From, r.To.Number)
 	op.Bundle, op.Actor = rollout.BundleRef{Version: r.To.Bundle}, actor(opt.Tool)

@@ -48,6 +48,8 @@ type LoadReport struct {
 	Rebuilt int64              `json:"rebuilt"` // made from base blobs and deltas
 	Deltas  int64              `json:"deltas"`  // size of those deltas
 	Total   int64              `json:"total"`
+	Fixes   []string           `json:"fixes,omitempty"`  // vulnerabilities, by the release's VEX document
+	Undoes  []bundle.Contained `json:"undoes,omitempty"` // fixes that run and that it does not have: apply would refuse it
 }
 
 // Load brings a verified bundle into the registry and raises the record.
@@ -124,8 +126,14 @@ func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadRe
 		return l.report, err
 	}
 	l.report.Signers = signers
-	l.opt.Record.accept(l.v, by, l.scratch, l.opt.Now)
-	return l.report, l.opt.Store.Save(ctx, l.opt.Record)
+	r := l.opt.Record
+	r.accept(l.v, by, l.scratch, l.opt.Now)
+	now := r.loaded(l.v.Head().Digest)
+	l.report.Fixes = now.Fixes
+	if runs := r.running(); runs != nil && runs.Head.Digest != now.Head.Digest {
+		l.report.Undoes = lost(runs, now)
+	}
+	return l.report, l.opt.Store.Save(ctx, r)
 }
 
 func (l *transfer) blobs(ctx context.Context) error {

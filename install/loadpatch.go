@@ -14,6 +14,7 @@ import (
 
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/delta"
+	"github.com/wordcab/wcbundle/sign"
 )
 
 // BaseError says that none of the releases that a patch can start from is at the site.
@@ -46,7 +47,7 @@ func LoadPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, opt 
 	if err := opt.Registry.Ping(ctx); err != nil {
 		return LoadReport{}, err
 	}
-	base, err := l.chooseBase(ctx, v.Patch())
+	base, err := l.chooseBase(ctx, v)
 	if err != nil {
 		return LoadReport{}, err
 	}
@@ -72,14 +73,33 @@ func LoadPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, opt 
 }
 
 // chooseBase finds the release at the site that the patch starts from. Its release.json comes from the registry, by the
-// digest in the head, which comes by the digest in the signed patch and in the site's record.
-func (l *transfer) chooseBase(ctx context.Context, p *bundle.Patch) (*bundle.Release, error) {
+// digest in the head, which comes by the digest in the signed patch and in the site's record. A patch of channel security must
+// stand on it.
+func (l *transfer) chooseBase(ctx context.Context, v bundle.VerifiedPatch) (*bundle.Release, error) {
+	t, err := sign.ParseTrust(l.opt.Record.Trust)
+	if err != nil {
+		return nil, fmt.Errorf("the site's trust policy: %w", err)
+	}
+	p := v.Patch()
 	no := &BaseError{Target: p.Target.Version}
+	var beyond error
 	for _, b := range p.Bases {
 		no.Wants = append(no.Wants, b.Version)
-		if l.opt.Record.Has(b.Head) {
-			return fetchRelease(ctx, l.opt, p.Name, b.Head)
+		if !l.opt.Record.Has(b.Head) {
+			continue
 		}
+		base, err := fetchRelease(ctx, l.opt, p.Name, b.Head)
+		if err != nil {
+			return nil, err
+		}
+		if err := v.Target().Stands(base, t); err == nil {
+			return base, nil
+		} else if beyond == nil {
+			beyond = err
+		}
+	}
+	if beyond != nil {
+		return nil, beyond
 	}
 	for _, had := range l.opt.Record.Loads {
 		no.Has = append(no.Has, had.Version)

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install/preflight"
 	"github.com/wordcab/wcbundle/install/revision"
@@ -26,6 +24,15 @@ type Target struct {
 	Values   map[string]any // the site's, laid over the release's
 	Scratch  string
 	Now      time.Time
+	Began    time.Time // when the operation began that is taken up again: what was let in then is finished; zero = now
+}
+
+// judgedAt is the time by which a loaded release is judged.
+func (t Target) judgedAt() time.Time {
+	if !t.Began.IsZero() {
+		return t.Began
+	}
+	return t.Now
 }
 
 // Plan is what applying a loaded release would do. NewPlan changes nothing.
@@ -33,6 +40,8 @@ type Plan struct {
 	Version  string            `json:"version"`
 	Head     string            `json:"head"`
 	Signers  []string          `json:"signers"`
+	Channel  string            `json:"channel"`
+	Fixes    []PlanFix         `json:"fixes,omitempty"` // vulnerabilities, by the release's VEX document
 	Release  string            `json:"release"`
 	From     int               `json:"fromRevision"`
 	Next     int               `json:"nextRevision"`
@@ -43,6 +52,7 @@ type Plan struct {
 	Report   preflight.Report  `json:"preflight"`
 	Blocking []string          `json:"blocking,omitempty"` // changes that no upgrade can make
 
+	load     *Loaded
 	verified bundle.Verified
 	client   *revision.Client
 	request  revision.Request
@@ -64,6 +74,9 @@ func NewPlan(ctx context.Context, t Target) (*Plan, error) {
 	if err := p.compare(ctx, t); err != nil {
 		return nil, err
 	}
+	if err := t.Record.undoes(p.load, p.Running); err != nil {
+		return nil, err
+	}
 	want, err := p.want(ctx, t)
 	if err != nil {
 		return nil, err
@@ -76,7 +89,14 @@ func NewPlan(ctx context.Context, t Target) (*Plan, error) {
 
 // prepare opens a loaded release and its chart, without looking at what runs.
 func prepare(ctx context.Context, t Target, version string) (*Plan, error) {
-	v, err := openLoaded(ctx, t, version)
+	l := t.Record.Latest()
+	if version != "" {
+		l = t.Record.ofVersion(version)
+	}
+	if l == nil {
+		return nil, fmt.Errorf("release %s is not loaded: wcbundle load FILE first", orNewest(version))
+	}
+	v, err := openLoaded(ctx, t, l)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +122,8 @@ func prepare(ctx context.Context, t Target, version string) (*Plan, error) {
 		return nil, err
 	}
 	return &Plan{
-		Version: rel.Version, Head: string(v.Head().Digest), Signers: v.Signers(), Release: chart.Release, verified: v, client: client,
+		Version: rel.Version, Head: string(v.Head().Digest), Signers: v.Signers(), Channel: rel.Channel, Fixes: planFixes(v), Release: chart.Release,
+		load: l, verified: v, client: client,
 		request: revision.Request{Chart: archive, Values: bundle.MergeValues(values, t.Values), Release: chart.Release, Bundle: rel.Version,
 			Post: func(m []byte) ([]byte, error) { return Rewrite(m, refs) }},
 	}, nil
@@ -110,40 +131,17 @@ func prepare(ctx context.Context, t Target, version string) (*Plan, error) {
 
 // openLoaded takes a release from the registry and judges its envelope again: what is applied is what the site's policy
 // lets in now, not what it once did.
-func openLoaded(ctx context.Context, t Target, version string) (bundle.Verified, error) {
-	l := t.Record.Latest()
-	if version != "" {
-		l = nil
-		for i := range t.Record.Loads {
-			if t.Record.Loads[i].Version == version {
-				l = &t.Record.Loads[i]
-			}
-		}
-	}
-	if l == nil {
-		return bundle.Verified{}, fmt.Errorf("release %s is not loaded: wcbundle load FILE first", orNewest(version))
-	}
+func openLoaded(ctx context.Context, t Target, l *Loaded) (bundle.Verified, error) {
 	repo := bundle.ReleaseRepo(t.Record.Product)
 	head, err := t.Registry.Fetch(ctx, repo, l.Head, bundle.MaxManifest)
 	if err != nil {
 		return bundle.Verified{}, err
 	}
-	fetch := func(ctx context.Context, d ocispec.Descriptor, max int64) ([]byte, error) {
-		return t.Registry.Fetch(ctx, repo, d, max)
-	}
-	desc, err := t.Registry.Resolve(ctx, repo, bundle.EnvelopeTag(l.Head.Digest))
+	env, fetch, err := envelopeAt(ctx, t.Registry, repo, l.Head.Digest)
 	if err != nil {
 		return bundle.Verified{}, err
 	}
-	man, err := t.Registry.Fetch(ctx, repo, desc, bundle.MaxManifest)
-	if err != nil {
-		return bundle.Verified{}, err
-	}
-	env, err := bundle.OpenEnvelope(ctx, man, fetch)
-	if err != nil {
-		return bundle.Verified{}, err
-	}
-	p, err := t.Record.Policy(t.Now)
+	p, err := t.Record.Policy(t.judgedAt())
 	if err != nil {
 		return bundle.Verified{}, err
 	}

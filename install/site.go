@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wordcab/wcbundle/bundle"
@@ -31,6 +32,14 @@ type Record struct {
 	ClockFloor time.Time           `json:"clockFloor,omitzero"` // newest signing time accepted
 	Loads      []Loaded            `json:"loads,omitempty"`     // oldest first
 	Installed  *Installed          `json:"installed,omitempty"`
+	Notes      []Note              `json:"notes,omitempty"` // what a person decided against the rule, oldest first
+}
+
+// Note is evidence of a decision that a person took.
+type Note struct {
+	At   time.Time `json:"at"`
+	By   string    `json:"by"`
+	Text string    `json:"text"`
 }
 
 // Accepted is the newest release of a channel that the site took in.
@@ -54,8 +63,10 @@ type Loaded struct {
 	Sequence uint64             `json:"sequence"`
 	Head     ocispec.Descriptor `json:"head"`
 	At       time.Time          `json:"at"`
-	By       string             `json:"by"`                // bundle | patch
-	Scratch  int64              `json:"scratch,omitempty"` // bytes of scratch disk that loading the patch took at most
+	By       string             `json:"by"`                 // bundle | patch
+	Scratch  int64              `json:"scratch,omitempty"`  // bytes of scratch disk that loading the patch took at most
+	Fixes    []string           `json:"fixes,omitempty"`    // vulnerabilities, by its VEX document
+	Contains []bundle.Contained `json:"contains,omitempty"` // releases of channel security whose fixes it has too
 }
 
 // Installed is the release that runs, and the Helm revision that made it so.
@@ -149,13 +160,16 @@ func (r *Record) Policy(now time.Time) (sign.Policy, error) {
 }
 
 // Has tells whether a head was loaded.
-func (r *Record) Has(head ocispec.Descriptor) bool {
-	for _, l := range r.Loads {
-		if l.Head.Digest == head.Digest {
-			return true
+func (r *Record) Has(head ocispec.Descriptor) bool { return r.loaded(head.Digest) != nil }
+
+// loaded is the load with that head, or nil.
+func (r *Record) loaded(head digest.Digest) *Loaded {
+	for i := range r.Loads {
+		if r.Loads[i].Head.Digest == head {
+			return &r.Loads[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // accept raises the record to a release that lies complete in the registry.
@@ -171,17 +185,19 @@ func (r *Record) accept(v bundle.Verified, by string, scratch int64, now time.Ti
 		r.ClockFloor = issued
 	}
 	if !r.Has(head) {
-		r.Loads = append(r.Loads, Loaded{Version: rel.Version, Channel: rel.Channel, Sequence: rel.Sequence, Head: head, At: now.UTC().Truncate(time.Second), By: by, Scratch: scratch})
+		l := Loaded{Version: rel.Version, Channel: rel.Channel, Sequence: rel.Sequence, Head: head, At: now.UTC().Truncate(time.Second), By: by, Scratch: scratch, Contains: rel.Contains}
+		for _, f := range v.Fixes() {
+			l.Fixes = append(l.Fixes, f.ID)
+		}
+		r.Loads = append(r.Loads, l)
 	}
 }
 
-// Latest is the newest load of the stable channel, or nil.
+// Latest is what was loaded last, of any channel, or nil. Within a channel that is the highest sequence; a security release
+// that was dropped in comes before a stable one that waits.
 func (r *Record) Latest() *Loaded {
-	var best *Loaded
-	for i := range r.Loads {
-		if best == nil || r.Loads[i].Sequence > best.Sequence {
-			best = &r.Loads[i]
-		}
+	if len(r.Loads) == 0 {
+		return nil
 	}
-	return best
+	return &r.Loads[len(r.Loads)-1]
 }

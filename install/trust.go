@@ -1,8 +1,10 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -52,6 +54,12 @@ func changes(old, new sign.TrustForm) []string {
 	}{{"change this policy", old.Roles.Root, new.Roles.Root}, {"sign releases", &old.Roles.Release, &new.Roles.Release},
 		{"sign for the security channel", old.Roles.Security, new.Roles.Security}} {
 		out = append(out, roleChanges(r.what, r.old, r.new)...)
+	}
+	if s := new.Roles.Security; s != nil && (old.Roles.Security == nil || !reflect.DeepEqual(s.Allow, old.Roles.Security.Allow)) {
+		out = append(out, "the security channel may change "+s.Allow.String())
+	}
+	if new.Expires != old.Expires {
+		out = append(out, "the policy lets nothing in from "+cmp.Or(new.Expires, "no time")+" on")
 	}
 	for _, id := range without(new.Revoked.Keys, old.Revoked.Keys) {
 		out = append(out, "key "+id+" is revoked")

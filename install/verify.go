@@ -25,6 +25,7 @@ type Evidence struct {
 	Signers  []string      `json:"signers"`
 	Issued   string        `json:"issued"`
 	Expires  string        `json:"expires,omitempty"`
+	Fixes    []PlanFix     `json:"fixes,omitempty"` // vulnerabilities, by the release's VEX document
 	Blobs    int           `json:"blobs"`
 	Bytes    int64         `json:"bytes"`
 }
@@ -97,7 +98,7 @@ func nothingElse(ctx context.Context, f *bundle.File, signed []ocispec.Descripto
 func evidence(f *bundle.File, kind string, v bundle.Verified, signers []string) Evidence {
 	r := v.Release()
 	return Evidence{Path: f.Path, Kind: kind, Name: r.Name, Version: r.Version, Channel: r.Channel, Sequence: r.Sequence,
-		Head: v.Head().Digest, Signers: signers, Issued: v.IssuedAt(), Expires: r.Expires}
+		Head: v.Head().Digest, Signers: signers, Issued: v.IssuedAt(), Expires: r.Expires, Fixes: planFixes(v)}
 }
 
 // checkAll hashes the blobs one after the other: a medium is read in one sweep.

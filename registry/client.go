@@ -57,7 +57,7 @@ func New(opt Options) (*Registry, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	c := &auth.Client{Client: &http.Client{Transport: retry.NewTransport(transport)}, Cache: auth.NewCache()}
+	c := &auth.Client{Client: &http.Client{Transport: onlyHost{opt.Host, retry.NewTransport(transport)}}, Cache: auth.NewCache()}
 	if opt.Username != "" {
 		c.Credential = auth.StaticCredential(opt.Host, auth.Credential{Username: opt.Username, Password: opt.Password})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 
 	corev1 "k8s.io/api/core/v1"
@@ -162,5 +163,21 @@ func (s *Store) Finished(ctx context.Context) ([]State, error) {
 		}
 		out = append(out, st)
 	}
+	return out, nil
+}
+
+// Releases names the Helm releases of a namespace that have an operation record.
+func Releases(ctx context.Context, kube kubernetes.Interface, namespace string) ([]string, error) {
+	list, err := kube.CoreV1().ConfigMaps(namespace).List(ctx, metav1.ListOptions{LabelSelector: labelRelease})
+	if err != nil {
+		return nil, fmt.Errorf("looking for operation records in namespace %s: %w", namespace, err)
+	}
+	var out []string
+	for _, cm := range list.Items {
+		if name := cm.Labels[labelRelease]; !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	sort.Strings(out)
 	return out, nil
 }

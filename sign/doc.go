@@ -39,16 +39,29 @@
 //
 // trust.json, at most 1 MiB:
 //
-//	{"schema":1,"version":3,"product":"wordcab","epoch":0,
+//	{"schema":1,"version":3,"product":"wordcab","epoch":0,"expires":"2028-01-01T00:00:00Z",
 //	 "keys":[{"id":ID,"algorithm":"ecdsa-p256","pem":"-----BEGIN PUBLIC KEY-----..."}],
 //	 "roles":{"root":{"keys":[ID,ID,ID],"threshold":2},"release":{"keys":[ID,ID],"threshold":2},
-//	  "security":{"keys":[ID],"threshold":1}},
+//	  "security":{"keys":[ID],"threshold":1,"allow":{"images":["registry.example.com/wordcab/*"],"models":["asr-*"],
+//	   "charts":false,"maxBytes":2147483648,"maxDays":90}}},
 //	 "revoked":{"keys":[ID],"heads":["sha256:HEX"]}}
 //
 // Role release signs for channel stable, role security for channel security; a channel without a role is closed. Role root
 // signs the policy's next version; without one, only a person at each site can change the policy. A key has at most one role,
 // each id and algorithm must be the key's own, a threshold is 1 to the number of the role's keys, and as many of those are not
-// revoked. Everything else is a fault of form.
+// revoked. From expires on, which may be absent, the policy lets nothing in; its next version may still follow from it. Everything
+// else is a fault of form.
+//
+// # Security role
+//
+// Role security signs drops: a patch, and the release that it leads to, both of channel security, on a release that the site has
+// taken in. It must have allow. A drop expires within maxDays (1 to 90) of issuedAt. Compared with its base it may add or change the
+// images whose names, without tag and digest, match a pattern of allow.images (path.Match), the models whose ids match one of
+// allow.models, and with allow.charts the chart, its values, pools, platforms and retired models; it takes nothing away. Blobs that
+// the base does not have, or has in other repositories, go into the repositories of what may be changed, and are maxBytes
+// together at most. Its head carries one OpenVEX document with at least one statement of status fixed. Every product there says a
+// digest: what is fixed, one of the drop's closure; what is affected, one of the drop's or the base's. Each breach is WrongScope.
+// Open judges kind and time; bundle.Verified.Stands judges the rest, where the base is known.
 //
 // # Trust chain
 //
@@ -70,17 +83,19 @@
 //
 // Open refuses at the first rule that is broken. Nothing of the payload is parsed before a trusted key has signed it.
 //
-//  1. NoPolicy: trust policy, time and the record of what was accepted are there. (The chain was followed before: BadChain.)
+//  1. NoPolicy: trust policy, time and the record of what was accepted are there. Expired: the policy has not. (The chain was
+//     followed before: BadChain.)
 //  2. Unsigned, BadEnvelope: form and bounds of the envelope; the payload type is exact.
 //  3. WrongKey: at least one signature is by a key of the trust policy. A key counts once, however often it signs.
 //  4. BadStatement, WrongPredicate: form of the statement, predicate type, and that kind agrees with it.
 //  5. WrongSubject: the SHA-256 of the subject's bytes, at most 4 MiB, is the subject's digest.
-//  6. WrongChannel, Revoked, WrongRole, Threshold: enough keys of the channel's role signed, revoked ones not counted.
+//  6. WrongChannel, Revoked, WrongRole, Threshold: enough keys of the channel's role signed, revoked ones not counted. WrongScope: in
+//     channel security, a release is one that a patch leads to or that the site has, and expires in time.
 //  7. Revoked: neither the subject nor the head it leads to is revoked, by the policy or by the site's own record.
 //  8. WrongProduct, WrongSite.
 //  9. Replayed, WrongEpoch: the epoch is the trust policy's and not below the accepted one. In the accepted epoch the
 //     sequence is above the accepted one, or equal with the same head (doing the same again is allowed).
-//  10. Expired: the later of clock and clock floor is before expires.
+//  10. NotYet, Expired: issuedAt is at most 48 hours after the later of clock and clock floor, and that is before expires.
 //  11. WrongBase: a patch starts from, or leads to, a head that the site holds (only if Policy.Installed is given).
 //
 // What comes after is the caller's: compare the statement with release.json or patch.json, whose digest is releaseDigest, hash every
@@ -103,5 +118,5 @@
 //
 // # Refused
 //
-// There is no unsigned mode, no warning instead of an error, no transparency log, no network and no RSA.
+// There is no unsigned mode, no warning instead of an error, no transparency log, no network, and no RSA below 3072 bits.
 package sign

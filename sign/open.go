@@ -90,6 +90,9 @@ func Open(sealed, subject []byte, p Policy) (Opened, error) {
 	if err != nil {
 		return Opened{}, err
 	}
+	if err := p.judgeDrop(st, desc); err != nil {
+		return Opened{}, err
+	}
 	if err := p.judge(st, desc); err != nil {
 		return Opened{}, err
 	}
@@ -105,7 +108,7 @@ func (p Policy) usable() error {
 	case p.Accepted == nil:
 		return refuse(NoPolicy, "accepted", "what the site has accepted is not known")
 	}
-	return nil
+	return p.judgeExpiry("trust.expires", p.Trust.form.Expires)
 }
 
 func matchSubject(signed intotoSubject, subject []byte) (ocispec.Descriptor, error) {
@@ -147,6 +150,27 @@ func (p Policy) judgeSigners(st Statement, signed map[string]PublicKey) ([]strin
 		return nil, &UntrustedError{Reason: WrongRole, KeyID: first(signed), Detail: "channel " + st.Channel + " needs role " + name}
 	}
 	return nil, &UntrustedError{Reason: Threshold, KeyID: counted[0], Detail: "role " + name + " needs " + role.describe()}
+}
+
+// judgeDrop holds the security role to its limits, as far as the statement tells them: it signs patches, the releases that
+// such patches lead to, and nothing for long. What a drop changes is judged against its base, by who has both.
+func (p Policy) judgeDrop(st Statement, subject ocispec.Descriptor) error {
+	allow, there := p.Trust.Allow()
+	if st.Channel != "security" || !there {
+		return nil
+	}
+	if st.Kind == KindRelease && !slices.Contains(p.Installed, subject.Digest.String()) {
+		return refuse(WrongScope, "kind", "a release of channel security comes as a patch on a release that the site has")
+	}
+	issued, err := parseTime(st.IssuedAt)
+	if err != nil {
+		return refuse(BadStatement, "issuedAt", "want RFC 3339 in UTC, whole seconds")
+	}
+	expires, err := parseTime(st.Expires)
+	if err != nil || expires.After(issued.AddDate(0, 0, allow.MaxDays)) {
+		return refuse(WrongScope, "expires", fmt.Sprintf("%q, want at most %d days after issuedAt, %s", st.Expires, allow.MaxDays, st.IssuedAt))
+	}
+	return nil
 }
 
 func first(keys map[string]PublicKey) string {
@@ -203,17 +227,33 @@ func (p Policy) judgeSequence(st Statement, head string) error {
 	return refuse(Replayed, "sequence", fmt.Sprintf("%d, the site has accepted %d", st.Sequence, have.Sequence))
 }
 
+// maxAhead is how far a signer's clock may be ahead of the site's. A time that is believed raises the site's clock floor, so one
+// that lies far ahead would make all that comes later look expired.
+const maxAhead = 48 * time.Hour
+
 func (p Policy) judgeTime(st Statement) error {
-	if st.Expires == "" {
+	issued, err := parseTime(st.IssuedAt)
+	if err != nil || issued.After(p.now().Add(maxAhead)) {
+		return refuse(NotYet, "issuedAt", fmt.Sprintf("%s, the clock here says %s", st.IssuedAt, p.Now.UTC().Format(time.RFC3339)))
+	}
+	return p.judgeExpiry("expires", st.Expires)
+}
+
+// now is the latest time that is known to have come.
+func (p Policy) now() time.Time {
+	if p.ClockFloor.After(p.Now) {
+		return p.ClockFloor
+	}
+	return p.Now
+}
+
+func (p Policy) judgeExpiry(field, at string) error {
+	if at == "" {
 		return nil
 	}
-	now := p.Now
-	if p.ClockFloor.After(now) {
-		now = p.ClockFloor
-	}
-	expires, err := parseTime(st.Expires)
-	if err != nil || !now.Before(expires) {
-		return refuse(Expired, "expires", st.Expires)
+	expires, err := parseTime(at)
+	if err != nil || !p.now().Before(expires) {
+		return refuse(Expired, field, at)
 	}
 	return nil
 }

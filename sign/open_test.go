@@ -78,10 +78,21 @@ func newSite(t testing.TB) *site {
 	s.form = TrustForm{Schema: 1, Version: 1, Product: "wordcab",
 		Keys: []TrustKey{TrustKeyOf(publicOf(t, s.release)), TrustKeyOf(publicOf(t, s.second)), TrustKeyOf(publicOf(t, s.security))},
 		Roles: TrustRoles{Release: TrustRole{Keys: []string{s.release.KeyID(), s.second.KeyID()}, Threshold: 1},
-			Security: &TrustRole{Keys: []string{s.security.KeyID()}, Threshold: 1}}}
+			Security: &TrustRole{Keys: []string{s.security.KeyID()}, Threshold: 1, Allow: allowAll()}}}
 	s.policy = Policy{Site: "site-1", Now: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
 		Accepted: map[string]Accepted{"stable": {Sequence: 56, Head: hexOf("9")}}}
 	return s
+}
+
+func allowAll() *Delegation {
+	return &Delegation{Images: []string{"registry.example.com/wordcab/*"}, MaxBytes: 1 << 30, MaxDays: 90}
+}
+
+// drop makes the statement one of the security role about a head that the site has taken in as a patch.
+func (s *site) drop() {
+	s.statement.Channel, s.signers = "security", []Signer{s.security}
+	s.statement.IssuedAt, s.statement.Expires = "2026-10-20T00:00:00Z", "2026-12-20T00:00:00Z"
+	s.policy.Installed = []string{digestOf(s.subject)}
 }
 
 func (s *site) patch() {
@@ -148,7 +159,10 @@ func TestOpenAccepts(t *testing.T) {
 		"two signatures":             func(s *site) { s.signers = append(s.signers, s.second) },
 		"a stranger signs too":       func(s *site) { s.signers = append(s.signers, s.stranger) },
 		"threshold of two":           func(s *site) { s.form.Roles.Release.Threshold = 2; s.signers = append(s.signers, s.second) },
-		"the security channel":       func(s *site) { s.statement.Channel, s.signers = "security", []Signer{s.security} },
+		"an out-of-band release":     func(s *site) { s.drop() },
+		"an out-of-band patch":       func(s *site) { s.drop(); s.patch(); s.policy.Installed = []string{hexOf("a")} },
+		"a clock that is a bit late": func(s *site) { s.statement.IssuedAt = "2026-11-02T12:00:00Z" },
+		"a policy that still holds":  func(s *site) { s.form.Expires = "2026-11-02T00:00:00Z" },
 		"the first in its channel":   func(s *site) { s.policy.Accepted = map[string]Accepted{} },
 		"the same again":             func(s *site) { s.policy.Accepted["stable"] = Accepted{Sequence: 57, Head: digestOf(s.subject)} },
 		"no expiry":                  func(s *site) { s.statement.Expires = "" },
@@ -211,6 +225,17 @@ func TestOpenRefuses(t *testing.T) {
 		{"T02 wrong key", func(s *site) { s.signers = []Signer{s.stranger} }, WrongKey},
 		{"T03 security key on stable", func(s *site) { s.signers = []Signer{s.security} }, WrongRole},
 		{"T03 release key on security", func(s *site) { s.statement.Channel = "security" }, WrongRole},
+		{"T37 security key signs a whole release", func(s *site) { s.drop(); s.policy.Installed = nil }, WrongScope},
+		{"T37 a whole release beside what the site has", func(s *site) { s.drop(); s.policy.Installed = []string{hexOf("9")} }, WrongScope},
+		{"T37 a drop without an end", func(s *site) { s.drop(); s.statement.Expires = "" }, WrongScope},
+		{"T37 a drop that lasts", func(s *site) { s.drop(); s.statement.Expires = "2027-01-19T00:00:00Z" }, WrongScope},
+		{"T37 a patch that lasts", func(s *site) { s.drop(); s.patch(); s.statement.Expires = "2027-01-19T00:00:00Z" }, WrongScope},
+		{"T37 a drop that bumps the epoch", func(s *site) { s.drop(); s.statement.Epoch = 1 }, WrongEpoch},
+		{"T13 the policy has expired", func(s *site) { s.form.Expires = "2026-11-01T00:00:00Z" }, Expired},
+		{"T14 the policy has expired, the clock was set back", func(s *site) {
+			s.form.Expires, s.policy.ClockFloor = "2026-12-01T00:00:00Z", time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+		}, Expired},
+		{"T12 a time far ahead", func(s *site) { s.statement.IssuedAt, s.statement.Expires = "2099-01-01T00:00:00Z", "" }, NotYet},
 		{"T34 one of two", func(s *site) { s.form.Roles.Release.Threshold = 2 }, Threshold},
 		{"T34 the second has another role", func(s *site) {
 			s.form.Roles.Release.Threshold = 2

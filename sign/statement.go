@@ -149,6 +149,11 @@ func parseTime(text string) (time.Time, error) {
 	return t, err
 }
 
+func badTime(text string) bool {
+	_, err := parseTime(text)
+	return err != nil
+}
+
 func encodeStatement(subject intotoSubject, kind string, predicate any) ([]byte, error) {
 	raw, err := json.Marshal(predicate)
 	if err != nil {

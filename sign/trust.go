@@ -22,10 +22,11 @@ const (
 
 // TrustForm is trust.json. NewTrust and ParseTrust check it and make a Trust of it.
 type TrustForm struct {
-	Schema  int          `json:"schema"`  // form of the file: 1
-	Version uint64       `json:"version"` // of this policy; grows with each change
-	Product string       `json:"product"` // the only release name that it lets in
-	Epoch   uint64       `json:"epoch"`   // the only epoch that it lets in; raising it restarts the sequences
+	Schema  int          `json:"schema"`            // form of the file: 1
+	Version uint64       `json:"version"`           // of this policy; grows with each change
+	Product string       `json:"product"`           // the only release name that it lets in
+	Epoch   uint64       `json:"epoch"`             // the only epoch that it lets in; raising it restarts the sequences
+	Expires string       `json:"expires,omitempty"` // RFC 3339 UTC, whole seconds: from then on it lets nothing in; "" = never
 	Keys    []TrustKey   `json:"keys"`
 	Roles   TrustRoles   `json:"roles"`
 	Revoked TrustRevoked `json:"revoked,omitzero"`
@@ -48,8 +49,9 @@ type TrustRoles struct {
 
 // TrustRole lists key ids, and how many of these keys must sign: at least one, at most all.
 type TrustRole struct {
-	Keys      []string `json:"keys"`
-	Threshold int      `json:"threshold"`
+	Keys      []string    `json:"keys"`
+	Threshold int         `json:"threshold"`
+	Allow     *Delegation `json:"allow,omitempty"` // role security only, and required there
 }
 
 // TrustRevoked lists keys that count no longer and heads that may no longer be accepted.
@@ -81,6 +83,8 @@ func NewTrust(form TrustForm) (*Trust, error) {
 		return nil, errors.New("trust policy: epoch: want at most 2^53")
 	case !goodName(form.Product):
 		return nil, errors.New("trust policy: product: want lower case letters, digits, dots and dashes")
+	case form.Expires != "" && badTime(form.Expires):
+		return nil, errors.New("trust policy: expires: want RFC 3339 in UTC, whole seconds")
 	case len(form.Keys) == 0 || len(form.Keys) > maxKeys:
 		return nil, fmt.Errorf("trust policy: keys: want 1 to %d", maxKeys)
 	case len(form.Revoked.Keys) > maxRevoked || !allMatch(form.Revoked.Keys, hexDigest):
@@ -128,6 +132,9 @@ func (t *Trust) checkRoles() error {
 		if role.Threshold < 1 || role.Threshold > len(role.Keys) {
 			return fmt.Errorf("%s.threshold: want 1 to the number of keys, %d", name, len(role.Keys))
 		}
+		if err := role.checkAllow(name); err != nil {
+			return err
+		}
 		for i, id := range role.Keys {
 			if t.keys[id].id == "" {
 				return fmt.Errorf("%s.keys[%d]: not among the policy's keys", name, i)
@@ -163,7 +170,7 @@ func (t *Trust) sort() {
 	f.Roles.Release.Keys = sorted(f.Roles.Release.Keys)
 	for _, role := range []**TrustRole{&f.Roles.Root, &f.Roles.Security} {
 		if *role != nil {
-			*role = &TrustRole{Keys: sorted((*role).Keys), Threshold: (*role).Threshold}
+			*role = &TrustRole{Keys: sorted((*role).Keys), Threshold: (*role).Threshold, Allow: (*role).Allow.sorted()}
 		}
 	}
 	f.Revoked = TrustRevoked{Keys: sorted(f.Revoked.Keys), Heads: sorted(f.Revoked.Heads)}
@@ -213,6 +220,17 @@ func (t *Trust) Form() TrustForm {
 	c.sort()
 	return c.form
 }
+
+// Allow is what the security role may change, and whether there is such a role.
+func (t *Trust) Allow() (Delegation, bool) {
+	if t == nil || t.form.Roles.Security == nil {
+		return Delegation{}, false
+	}
+	return *t.form.Roles.Security.Allow.sorted(), true
+}
+
+// RevokedHead reports whether the policy has revoked the release with that head, sha256:hex.
+func (t *Trust) RevokedHead(head string) bool { return slices.Contains(t.form.Revoked.Heads, head) }
 
 // Product is the only release name that the policy lets in.
 func (t *Trust) Product() string { return t.form.Product }

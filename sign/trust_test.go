@@ -48,8 +48,10 @@ func TestTrustCannotBeChanged(t *testing.T) {
 	}
 	before := trust.Encode()
 	s.form.Roles.Release.Keys[0], s.form.Roles.Security.Threshold, s.form.Keys[0].ID = "x", 0, "x"
+	s.form.Roles.Security.Allow.Images[0], s.form.Roles.Security.Allow.Charts = "*", true
 	form := trust.Form()
 	form.Roles.Release.Keys[0], form.Roles.Security.Threshold, form.Keys[0].ID = "x", 0, "x"
+	form.Roles.Security.Allow.Images[0], form.Roles.Security.Allow.Charts = "*", true
 	if !bytes.Equal(trust.Encode(), before) {
 		t.Error("the policy changed with its form")
 	}
@@ -85,6 +87,14 @@ func TestTrustRefuses(t *testing.T) {
 		{"role key unknown", func(s *site) { s.form.Roles.Release.Keys[0] = s.stranger.KeyID() }, "not among"},
 		{"role key twice", func(s *site) { s.form.Roles.Release.Keys[1] = s.form.Roles.Release.Keys[0] }, "already"},
 		{"T03 key in two roles", func(s *site) { s.form.Roles.Security.Keys[0] = s.release.KeyID() }, "already"},
+		{"T37 security without limits", func(s *site) { s.form.Roles.Security.Allow = nil }, "security.allow.images"},
+		{"T37 security without images", func(s *site) { s.form.Roles.Security.Allow.Images = nil }, "security.allow.images"},
+		{"T37 no bound of size", func(s *site) { s.form.Roles.Security.Allow.MaxBytes = 0 }, "security.allow.maxBytes"},
+		{"T37 no bound of time", func(s *site) { s.form.Roles.Security.Allow.MaxDays = 0 }, "security.allow.maxDays"},
+		{"T37 a year", func(s *site) { s.form.Roles.Security.Allow.MaxDays = 365 }, "security.allow.maxDays"},
+		{"T37 no pattern", func(s *site) { s.form.Roles.Security.Allow.Images = []string{"["} }, "security.allow.images"},
+		{"T37 limits of another role", func(s *site) { s.form.Roles.Release.Allow = allowAll() }, "release.allow"},
+		{"T13 expires is no time", func(s *site) { s.form.Expires = "2027" }, "expires"},
 		{"revoked is no key id", func(s *site) { s.form.Revoked.Keys = []string{"x"} }, "revoked.keys"},
 		{"T07 revoked is no digest", func(s *site) { s.form.Revoked.Heads = []string{strings.Repeat("a", 64)} }, "revoked.heads"},
 	}
@@ -119,6 +129,28 @@ func TestTrustRefuses(t *testing.T) {
 		if _, err := ParseTrust([]byte(text)); err == nil {
 			t.Errorf("%s: parsed", name)
 		}
+	}
+}
+
+func TestDelegationMatches(t *testing.T) {
+	d := Delegation{Images: []string{"registry.example.com/wordcab/*", "docker.io/library/nginx"}, Models: []string{"asr-*"}}
+	for ref, want := range map[string]bool{
+		"registry.example.com/wordcab/asr:2.9.0":               true,
+		"registry.example.com/wordcab/asr@" + hexOf("a"):       true,
+		"registry.example.com/wordcab/asr:2.9.0@" + hexOf("a"): true,
+		"registry.example.com/wordcab/deep/asr:1":              false,
+		"registry.example.com:5000/wordcab/asr:1":              false,
+		"docker.io/library/nginx:1.27":                         true,
+		"docker.io/library/nginx-extra:1.27":                   false,
+		"registry.example.com/wordcab/../../other/asr:1":       false,
+		"": false,
+	} {
+		if d.Image(ref) != want {
+			t.Errorf("image %q: %v", ref, !want)
+		}
+	}
+	if !d.Model("asr-large-v4") || d.Model("tts") || (Delegation{}).Image("a") || (Delegation{}).Model("a") {
+		t.Error("models, or a zero delegation that allows something")
 	}
 }
 

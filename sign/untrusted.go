@@ -22,13 +22,21 @@ const (
 	Revoked        Reason = "revoked"
 	WrongRole      Reason = "signed by a key of another role"
 	Threshold      Reason = "too few signatures"
+	WrongScope     Reason = "more than the security role may do"
 	WrongProduct   Reason = "another product"
 	WrongSite      Reason = "not for this site"
 	WrongEpoch     Reason = "epoch is not the trust policy's"
 	Replayed       Reason = "older than what the site has accepted"
+	NotYet         Reason = "issued in the future"
 	Expired        Reason = "expired"
 	WrongBase      Reason = "made from a release that the site does not have"
 )
+
+// Reasons lists every reason, in the order in which the rules are applied.
+func Reasons() []Reason {
+	return []Reason{NoPolicy, BadChain, Unsigned, BadEnvelope, WrongKey, BadStatement, WrongPredicate, WrongSubject, WrongChannel, Revoked,
+		WrongRole, Threshold, WrongScope, WrongProduct, WrongSite, WrongEpoch, Replayed, NotYet, Expired, WrongBase}
+}
 
 // UntrustedError says which rule refused. KeyID, Field and Detail are empty where they say nothing; Field is the name of
 // the statement's, envelope's or policy's field that was judged.

@@ -23,20 +23,36 @@ const (
 	exitError          = 1
 	exitUsage          = 2
 	exitUnsigned       = 10 // no signature
-	exitUntrusted      = 11 // signed, but not by whom the site trusts for this
+	exitWrongKey       = 11 // signed, but by no key that is trusted
 	exitDamaged        = 12 // bytes are not those that were signed
 	exitBase           = 13 // a patch for a release that the site does not have
 	exitReplayed       = 14 // older than what the site has accepted
-	exitNotForSite     = 15 // another product, channel or site
+	exitWrongSite      = 15 // for other sites
 	exitExpired        = 16
 	exitNoRecord       = 17 // the site was not set up
 	exitTrustChain     = 18 // a trust policy that does not follow from the site's
+	exitLostRecord     = 19 // the site has releases, and its record is gone
 	exitPreflight      = 20
 	exitRolledBack     = 21 // a gate failed and the site is back on the last good release
 	exitHeld           = 22 // waits for a person
 	exitRollbackFailed = 23
 	exitNoSpace        = 28
 	exitInterrupted    = 30 // run it again, it goes on where it was
+	exitNoPolicy       = 40
+	exitBadEnvelope    = 41
+	exitBadStatement   = 42
+	exitWrongPredicate = 43
+	exitWrongSubject   = 44
+	exitWrongChannel   = 45
+	exitRevoked        = 46
+	exitWrongRole      = 47
+	exitThreshold      = 48
+	exitWrongScope     = 49 // more than the security role may do
+	exitWrongProduct   = 50
+	exitWrongEpoch     = 51
+	exitNotYet         = 52 // issued in the future
+	exitUndoes         = 53 // would take fixes away from what runs
+	exitElsewhere      = 54 // the registry sends us to another host
 	exitLocked         = 75
 )
 
@@ -130,6 +146,14 @@ func plainAnswer(err error) answer {
 		return answer{exitPreflight, "mend what blocks and run preflight again; nothing was changed"}
 	case errors.Is(err, install.ErrNoRecord):
 		return answer{exitNoRecord, "set the site up once: wcbundle trust accept --site NAME --registry HOST:PORT trust.json"}
+	case errors.As(err, new(*install.LostRecordError)):
+		return answer{exitLostRecord, "bring site.json or the ConfigMap wcbundle-site back; if both are lost for good: wcbundle trust accept --adopt REASON, which takes over what the registry proves"}
+	case errors.As(err, new(*install.UndoError)):
+		return answer{exitUndoes, "ask the vendor for a release that contains these fixes; to give them up, wcbundle rollback goes to what ran before"}
+	case errors.As(err, new(*install.RevokedError)):
+		return answer{exitRevoked, "go to another revision (wcbundle history), or say why this one must run: --despite-revocation REASON"}
+	case errors.As(err, new(*registry.ElsewhereError)):
+		return answer{exitElsewhere, "treat the registry as broken or hostile; name the host that it should be with wcbundle trust accept --registry at set-up"}
 	case errors.Is(err, delta.ErrBaseMismatch):
 		return answer{exitBase, "the registry's copy of the base is damaged: load the base release's full bundle again"}
 	case errors.As(err, new(*delta.CorruptError)):
@@ -171,24 +195,36 @@ func fileDeltaAnswer(err error) answer {
 	return answer{exitError, "nothing was written"}
 }
 
+// trustAnswers is the table for refusals of the trust rules: each has a code of its own.
+var trustAnswers = map[sign.Reason]answer{
+	sign.NoPolicy:       {exitNoPolicy, "name who is trusted: --trust trust.json or --key cosign.pub"},
+	sign.BadChain:       {exitTrustChain, "nothing was changed: ask the vendor for the whole chain, and compare key ids (wcbundle trust show) over another channel"},
+	sign.Unsigned:       {exitUnsigned, "ask the vendor for the signed file; there is no way to accept an unsigned one"},
+	sign.BadEnvelope:    {exitBadEnvelope, "the signature file is not well-formed: copy the file again; if it stays so, treat it as hostile"},
+	sign.WrongKey:       {exitWrongKey, "compare the vendor's key ids with wcbundle trust show over another channel; if they agree, treat the file as hostile"},
+	sign.BadStatement:   {exitBadStatement, "a trusted key signed what no wcbundle writes: ask the vendor, and load nothing from this medium"},
+	sign.WrongPredicate: {exitWrongPredicate, "a trusted key signed it for another purpose: treat the file as hostile"},
+	sign.WrongSubject:   {exitWrongSubject, "the signature is about other content: copy the file again; if it stays so, treat it as hostile"},
+	sign.WrongChannel:   {exitWrongChannel, "nobody may sign for that channel here: ask the vendor for a trust policy that has its role"},
+	sign.Revoked:        {exitRevoked, "the vendor has taken it back: ask for the release that replaces it"},
+	sign.WrongRole:      {exitWrongRole, "ask the vendor which key should have signed it; wcbundle trust show lists who may sign what"},
+	sign.Threshold:      {exitThreshold, "ask the vendor to let more keys of the role sign it"},
+	sign.WrongScope:     {exitWrongScope, "the security team must make a smaller drop, or the vendor a release; wcbundle trust show lists what it may change"},
+	sign.WrongProduct:   {exitWrongProduct, "this file is another product's: check which file belongs to this site"},
+	sign.WrongSite:      {exitWrongSite, "this file was made for other sites: ask the vendor for yours"},
+	sign.WrongEpoch:     {exitWrongEpoch, "the file and the trust policy are of different epochs: ask the vendor for the trust chain that belongs to the file (wcbundle trust update)"},
+	sign.Replayed:       {exitReplayed, "the site has accepted a newer release; to run an older one again use wcbundle rollback"},
+	sign.NotYet:         {exitNotYet, "check this machine's clock; if it is right, the signer's was wrong: ask the vendor"},
+	sign.Expired:        {exitExpired, "ask the vendor for one that is still valid, and check this machine's clock"},
+	sign.WrongBase:      {exitBase, "ask for a patch made from a release that the site has, or load the full bundle"},
+}
+
 func untrustedAnswer(e *sign.UntrustedError) answer {
-	switch e.Reason {
-	case sign.Unsigned:
-		return answer{exitUnsigned, "ask the vendor for the signed file; there is no way to accept an unsigned one"}
-	case sign.Replayed:
-		return answer{exitReplayed, "the site has accepted a newer release; to run an older one again use wcbundle rollback"}
-	case sign.WrongBase:
-		return answer{exitBase, "ask for a patch made from a release that the site has, or load the full bundle"}
-	case sign.WrongSite, sign.WrongProduct, sign.WrongChannel, sign.WrongEpoch:
-		return answer{exitNotForSite, "this file was made for another product, channel or site: ask the vendor"}
-	case sign.BadChain:
-		return answer{exitTrustChain, "nothing was changed: ask the vendor for the whole chain, and compare key ids (wcbundle trust show) over another channel"}
-	case sign.Expired:
-		return answer{exitExpired, "ask the vendor for one that is still valid, and check this machine's clock"}
-	case sign.NoPolicy:
-		return answer{exitUntrusted, "name who is trusted: --trust trust.json or --key cosign.pub"}
+	a, ok := trustAnswers[e.Reason]
+	if !ok {
+		return answer{exitError, "treat the file as hostile"}
 	}
-	return answer{exitUntrusted, "check that the trust policy names the vendor's key; if it does, treat the file as hostile"}
+	return a
 }
 
 func outcomeAnswer(e outcomeError) answer {

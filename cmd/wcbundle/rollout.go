@@ -71,7 +71,8 @@ func rolloutCommands() []*cli.Command {
 			Name: "rollback", Usage: "go back to an earlier revision", ArgsUsage: "[REVISION]", Category: "install side",
 			Description: "previous is the newest revision that fully succeeded and differs from what runs. Data is not touched.\n\n" +
 				"Example:\n   wcbundle rollback --to previous\n   wcbundle rollback --to rev 14",
-			Flags: flags(&cli.StringFlag{Name: "to", Usage: "previous, a revision, or rev and a revision", Required: true}, yes, outputFlag, scratchFlag), Action: runRollback,
+			Flags: flags(&cli.StringFlag{Name: "to", Usage: "previous, a revision, or rev and a revision", Required: true},
+				&cli.StringFlag{Name: "despite-revocation", Usage: "go back to a release that was revoked; the text says why, for the record"}, yes, outputFlag, scratchFlag), Action: runRollback,
 		},
 	}
 }
@@ -173,7 +174,11 @@ func planTable(w io.Writer, p *install.Plan) error {
 	if p.Running != "" {
 		fmt.Fprintf(w, "   running %s", p.Running)
 	}
-	fmt.Fprintf(w, "\n\nPOOL\tOBJECT\tCHANGE\tWHY\n")
+	fmt.Fprint(w, "\n")
+	for _, f := range p.Fixes {
+		fmt.Fprintf(w, "Fixes %s in %s\n", f.ID, strings.Join(f.In, ", "))
+	}
+	fmt.Fprintf(w, "\nPOOL\tOBJECT\tCHANGE\tWHY\n")
 	changeRows(w, p.Changes)
 	fmt.Fprintln(w)
 	rollsText(w, p.Rolls, p.Stays)
@@ -244,7 +249,8 @@ func runApply(c *cli.Context) error {
 }
 
 func applyOptions(c *cli.Context, s *site) install.ApplyOptions {
-	return install.ApplyOptions{Store: s.store, OnFailure: c.String("on-failure"), OnEvent: lines(c.App.ErrWriter), Tool: version, Accept: c.StringSlice("accept")}
+	return install.ApplyOptions{Store: s.store, OnFailure: c.String("on-failure"), OnEvent: lines(c.App.ErrWriter), Tool: version, Accept: c.StringSlice("accept"),
+		Despite: c.String("despite-revocation")}
 }
 
 // lines prints an operation's progress, one line per change.
@@ -332,9 +338,18 @@ func runRollback(c *cli.Context) error {
 		changeRows(out, r.Changes)
 		fmt.Fprintln(out)
 		rollsText(out, r.Rolls, r.Stays)
+		for _, l := range r.Undoes {
+			fmt.Fprintf(out, "Going back undoes the fix of %s (release %s).\n", strings.Join(l.Fixes, ", "), l.Version)
+		}
+		if r.Revoked {
+			fmt.Fprintf(out, "Release %s was revoked by the vendor.\n", r.To.Bundle)
+		}
 		return nil
 	}); err != nil {
 		return err
+	}
+	if r.Revoked && c.String("despite-revocation") == "" {
+		return &install.RevokedError{Version: r.To.Bundle, Revision: r.To.Number}
 	}
 	if ok, err := confirm(c, fmt.Sprintf("roll back to revision %d?", r.To.Number)); err != nil || !ok {
 		return err

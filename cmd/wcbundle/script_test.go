@@ -2,14 +2,21 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/registry"
 )
 
@@ -28,6 +35,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("WCBUNDLE_PASSWORD", "test")
 			env.Setenv("WCBUNDLE_STATE_DIR", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("SOON", time.Now().UTC().AddDate(0, 0, 30).Format(time.RFC3339))
+			env.Setenv("LATER", time.Now().UTC().AddDate(0, 0, 200).Format(time.RFC3339))
 			if err := writeProduct(env.WorkDir); err != nil {
 				return err
 			}
@@ -48,7 +57,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": checkCode, "same": checkSame, "flip": flipByte, "cut": cutFile,
+			"code": checkCode, "refused": checkRefused, "same": checkSame, "flip": flipByte, "cut": cutFile, "vex": writeVEX,
 		},
 	})
 }
@@ -67,6 +76,63 @@ func checkCode(ts *testscript.TestScript, neg bool, args []string) {
 	if (got == want) == neg {
 		ts.Fatalf("exit code %d, want %d (negated: %v)", got, want, neg)
 	}
+}
+
+// checkRefused is checkCode for what must leave the site as it is: its record and its registry hold the same bytes afterwards.
+func checkRefused(ts *testscript.TestScript, neg bool, args []string) {
+	before := siteSum(ts)
+	checkCode(ts, neg, args)
+	if after := siteSum(ts); after != before {
+		ts.Fatalf("the site changed although %v was refused:\nbefore\n%s\nafter\n%s", args[1:], before, after)
+	}
+}
+
+// siteSum lists every file of the site's record and registry with its digest.
+func siteSum(ts *testscript.TestScript) string {
+	var out strings.Builder
+	for _, root := range []string{ts.Getenv("WCBUNDLE_STATE_DIR"), ts.MkAbs("registry")} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			fmt.Fprintf(&out, "%s %x\n", path, sha256.Sum256(b))
+			return err
+		})
+		ts.Check(err)
+	}
+	return out.String()
+}
+
+// writeVEX writes an OpenVEX document about an image of a bundle: vex FILE BUNDLE REFERENCE STATUS ID...
+func writeVEX(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := bundle.OpenFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	defer f.Close()
+	r, err := f.ReleaseUnverified(context.Background())
+	ts.Check(err)
+	doc := map[string]any{"@context": "https://openvex.dev/ns/v0.2.0", "@id": "https://example.com/vex/1", "author": "Security", "timestamp": "2026-11-01T00:00:00Z", "version": 1}
+	var statements []any
+	for _, i := range r.Images {
+		if i.Ref != args[2] {
+			continue
+		}
+		product := map[string]any{"@id": "pkg:oci/app@" + strings.Replace(string(i.Manifest.Digest), ":", "%3A", 1)}
+		for _, id := range args[4:] {
+			st := map[string]any{"vulnerability": map[string]any{"name": id}, "products": []any{product}, "status": args[3]}
+			if args[3] == "affected" {
+				st["action_statement"] = "load the drop"
+			}
+			statements = append(statements, st)
+		}
+	}
+	doc["statements"] = statements
+	raw, err := json.Marshal(doc)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), raw, 0o644))
 }
 
 // checkSame compares two files byte for byte.

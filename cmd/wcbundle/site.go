@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -33,6 +34,7 @@ func acceptFlags() []cli.Flag {
 		&cli.StringFlag{Name: "registry", Usage: "host:port of the site's registry, from here", Required: true},
 		&cli.StringFlag{Name: "pull-from", Usage: "host:port of the same registry, from the nodes (default: as from here)"},
 		&cli.BoolFlag{Name: "plain-http", Usage: "the registry speaks http"},
+		&cli.StringFlag{Name: "adopt", Usage: "the site is not new, its record was lost: take over what its registry proves; the text says why, for the record"},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 	}
 }
@@ -97,7 +99,7 @@ func trustAccept(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	stores, _, err := siteStores(c)
+	stores, access, err := siteStores(c)
 	if err != nil {
 		return err
 	}
@@ -106,18 +108,25 @@ func trustAccept(c *cli.Context) error {
 	} else if !errors.Is(err, install.ErrNoRecord) {
 		return err
 	}
+	s := &site{store: stores, access: access, record: newRecord(c, t, raw)}
+	found, err := s.traces(c, t)
+	if err != nil {
+		return err
+	}
 	if err := trustTable(c.App.ErrWriter, t.Form()); err != nil {
 		return err
 	}
 	if ok, err := confirm(c, "trust these keys at site "+c.String("site")+"?"); err != nil || !ok {
 		return err
 	}
-	pull := c.String("pull-from")
-	if pull == "" {
-		pull = c.String("registry")
+	r := s.record
+	if c.IsSet("adopt") {
+		by := fmt.Sprintf("uid %d", os.Getuid())
+		if err := r.Adopt(c.Context, found, access, by, c.String("adopt"), time.Now()); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.ErrWriter, "took over %d releases that the registry holds and the policy lets in; wcbundle status lists them\n", len(r.Loads))
 	}
-	r := &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw, TrustAt: time.Now().UTC().Truncate(time.Second),
-		Registry: install.Address{Push: c.String("registry"), Pull: pull, PlainHTTP: c.Bool("plain-http")}}
 	public, err := makeSiteKey(c)
 	if err != nil {
 		return err
@@ -128,6 +137,36 @@ func trustAccept(c *cli.Context) error {
 	}
 	fmt.Fprintf(c.App.Writer, "site %s accepts %s by this policy; its registry is %s\n", r.Site, r.Product, r.Registry.Push)
 	return nil
+}
+
+func newRecord(c *cli.Context, t *sign.Trust, raw []byte) *install.Record {
+	pull := c.String("pull-from")
+	if pull == "" {
+		pull = c.String("registry")
+	}
+	return &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw, TrustAt: time.Now().UTC().Truncate(time.Second),
+		Registry: install.Address{Push: c.String("registry"), Pull: pull, PlainHTTP: c.Bool("plain-http")}}
+}
+
+// traces looks whether a site without a record has releases. Only --adopt goes on from there.
+func (s *site) traces(c *cli.Context, t *sign.Trust) (install.Traces, error) {
+	if c.IsSet("adopt") && strings.TrimSpace(c.String("adopt")) == "" {
+		return install.Traces{}, usageError{"--adopt needs the reason, for the record"}
+	}
+	reg, err := s.registry()
+	if err != nil {
+		return install.Traces{}, err
+	}
+	found, err := install.FindTraces(c.Context, reg, s.access, t, c.String("site"))
+	switch {
+	case err != nil:
+		return found, err
+	case !c.IsSet("adopt"):
+		return found, found.Error(c.String("site"))
+	case found.None():
+		return found, errors.New("there is nothing to adopt: the site's registry holds no release of " + t.Product() + "; leave --adopt out")
+	}
+	return found, nil
 }
 
 // changeTable says what became of the site's trust policy.
@@ -251,6 +290,9 @@ func evidenceTable(w io.Writer, ev install.Evidence) error {
 	for _, b := range ev.Bases {
 		fmt.Fprintf(w, "starts from\t%s\n", b)
 	}
+	for _, f := range ev.Fixes {
+		fmt.Fprintf(w, "fixes\t%s in %s\n", f.ID, strings.Join(f.In, ", "))
+	}
 	for _, s := range ev.Signers {
 		fmt.Fprintf(w, "signed by\t%s\n", s)
 	}
@@ -278,9 +320,20 @@ func load(c *cli.Context) error {
 		fmt.Fprintf(w, "loaded\t%s %s in %s\n", s.record.Product, rep.Version, took)
 		fmt.Fprintf(w, "head\t%s\n", rep.Head.Digest)
 		fmt.Fprintf(w, "content\t%d blobs, %s: %s were there, %s pushed, %s rebuilt from %s of deltas\n", rep.Blobs, size(rep.Total), size(rep.There), size(rep.Pushed), size(rep.Rebuilt), size(rep.Deltas))
+		fixesTable(w, rep)
 		_, err := fmt.Fprintf(w, "next\twcbundle preflight, wcbundle plan, wcbundle apply\n")
 		return err
 	})
+}
+
+// fixesTable says what a loaded release fixes, and what it would undo.
+func fixesTable(w io.Writer, rep install.LoadReport) {
+	if len(rep.Fixes) > 0 {
+		fmt.Fprintf(w, "fixes\t%s\n", strings.Join(rep.Fixes, ", "))
+	}
+	for _, l := range rep.Undoes {
+		fmt.Fprintf(w, "warning\tit would undo the fix of %s (release %s), which runs: apply will refuse it\n", strings.Join(l.Fixes, ", "), l.Version)
+	}
 }
 
 func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) {

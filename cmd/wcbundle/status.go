@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install"
 	"github.com/wordcab/wcbundle/install/revision"
 	"github.com/wordcab/wcbundle/rollout"
@@ -27,6 +30,9 @@ type siteStatus struct {
 	Newest    time.Time                   `json:"newestSignature,omitzero"`
 	Trust     trustStatus                 `json:"trust"`
 	Loads     []install.Loaded            `json:"loads,omitempty"`
+	Open      []bundle.Contained          `json:"open,omitempty"`    // fixes that are loaded and do not run
+	Revoked   bool                        `json:"revoked,omitempty"` // what runs was revoked
+	Notes     []install.Note              `json:"notes,omitempty"`
 	Operation *rollout.State              `json:"operation,omitempty"`
 }
 
@@ -34,6 +40,7 @@ type siteStatus struct {
 type trustStatus struct {
 	Version uint64    `json:"version"`
 	Since   time.Time `json:"since,omitzero"`
+	Expires string    `json:"expires,omitempty"`
 }
 
 func runStatus(c *cli.Context) error {
@@ -53,12 +60,13 @@ func runStatus(c *cli.Context) error {
 
 func readStatus(c *cli.Context, s *site) (siteStatus, error) {
 	r := s.record
-	st := siteStatus{Site: r.Site, Product: r.Product, Installed: r.Installed, Accepted: r.Accepted, Newest: r.ClockFloor, Loads: r.Loads}
+	st := siteStatus{Site: r.Site, Product: r.Product, Installed: r.Installed, Accepted: r.Accepted, Newest: r.ClockFloor, Loads: r.Loads, Open: r.Open(), Notes: r.Notes}
 	t, err := sign.ParseTrust(r.Trust)
 	if err != nil {
 		return st, fmt.Errorf("the site's trust policy: %w", err)
 	}
-	st.Trust = trustStatus{t.Version(), r.TrustAt}
+	st.Trust = trustStatus{t.Version(), r.TrustAt, t.Form().Expires}
+	st.Revoked = r.Installed != nil && t.RevokedHead(string(r.Installed.Head.Digest))
 	if s.access == nil || r.Latest() == nil {
 		return st, nil
 	}
@@ -85,13 +93,25 @@ func statusTable(w io.Writer, st siteStatus, now time.Time) error {
 	} else {
 		fmt.Fprintf(w, "runs\tnothing yet\n")
 	}
-	for channel, a := range st.Accepted {
-		fmt.Fprintf(w, "accepted\t%s up to sequence %d\n", channel, a.Sequence)
+	if st.Revoked {
+		fmt.Fprintf(w, "warning\twhat runs was revoked by the vendor: load the release that replaces it\n")
+	}
+	for _, o := range st.Open {
+		fmt.Fprintf(w, "vulnerable\t%s: fixed by %s, which is loaded and does not run: wcbundle plan --release %s\n", strings.Join(o.Fixes, ", "), o.Version, o.Version)
+	}
+	for _, channel := range slices.Sorted(maps.Keys(st.Accepted)) {
+		fmt.Fprintf(w, "accepted\t%s up to sequence %d\n", channel, st.Accepted[channel].Sequence)
 	}
 	fmt.Fprintf(w, "trust\tpolicy version %d%s%s\n", st.Trust.Version, daysAgo(", accepted %d days ago", now, st.Trust.Since),
 		daysAgo("; newest accepted signature is %d days old", now, st.Newest))
+	if st.Trust.Expires != "" {
+		fmt.Fprintf(w, "\tit lets nothing in from %s on\n", st.Trust.Expires)
+	}
 	for _, l := range st.Loads {
 		fmt.Fprintf(w, "loaded\t%s by %s at %s\n", l.Version, l.By, l.At.Format(time.RFC3339))
+	}
+	for _, n := range st.Notes {
+		fmt.Fprintf(w, "note\t%s, %s: %s\n", n.At.Format(time.RFC3339), n.By, n.Text)
 	}
 	if st.Operation == nil {
 		return nil

@@ -20,6 +20,7 @@ func trustCommand() *cli.Command {
 	policy := "trust.json"
 	role := &cli.StringFlag{Name: "role", Value: "release", Usage: "root, release or security"}
 	chain := &cli.StringFlag{Name: "chain", Value: "trust-chain.json", Usage: "the chain that roots have signed; trust sign makes it"}
+	expires := &cli.StringFlag{Name: "expires", Usage: "from then on the policy lets nothing in, such as 2028-01-01T00:00:00Z; default: never"}
 	threshold := &cli.IntFlag{Name: "threshold", Usage: "from now on so many keys of the role must sign"}
 	return &cli.Command{
 		Name: "trust", Usage: "say who may sign what", Category: "trust",
@@ -30,7 +31,7 @@ func trustCommand() *cli.Command {
 			{
 				Name: "init", Usage: "write trust.json, the policy that sites accept",
 				Description: "Example:\n   wcbundle trust init --product wordcab --root-key root.pub --release-key release.pub --out trust.json",
-				Flags: []cli.Flag{
+				Flags: append([]cli.Flag{
 					&cli.StringFlag{Name: "product", Usage: "the only product that it lets in", Required: true},
 					&cli.StringSliceFlag{Name: "root-key", Usage: "public key that may change the policy later; may be repeated. Without one only a person at each site can"},
 					&cli.IntFlag{Name: "root-threshold", Value: 1, Usage: "how many of them must sign"},
@@ -38,15 +39,30 @@ func trustCommand() *cli.Command {
 					&cli.IntFlag{Name: "release-threshold", Value: 1, Usage: "how many of them must sign"},
 					&cli.StringSliceFlag{Name: "security-key", Usage: "public key that may sign for the security channel"},
 					&cli.IntFlag{Name: "security-threshold", Value: 1, Usage: "how many of them must sign"},
+					expires,
 					&cli.StringFlag{Name: "out", Value: policy, Usage: "file to write"},
-				},
+				}, limitFlags()...),
 				Action: trustInit,
 			},
 			{
 				Name: "add-key", Usage: "let one more key sign: the policy's next version", ArgsUsage: policy,
 				Description: "Example:\n   wcbundle trust add-key --role release --key new.pub trust.json",
-				Flags:       []cli.Flag{role, &cli.StringFlag{Name: "key", Usage: "the public key", Required: true}, threshold, chain},
+				Flags:       append([]cli.Flag{role, &cli.StringFlag{Name: "key", Usage: "the public key", Required: true}, threshold, chain}, limitFlags()...),
 				Action:      trustAddKey,
+			},
+			{
+				Name: "limit", Usage: "say anew what the security role may change: the policy's next version", ArgsUsage: policy,
+				Description: "Example:\n   wcbundle trust limit --security-image 'registry.example.com/wordcab/*' --security-size 500MiB trust.json",
+				Flags:       append(limitFlags(), chain),
+				Action: func(c *cli.Context) error {
+					return changeTrust(c, func(f *sign.TrustForm) (err error) {
+						if f.Roles.Security == nil {
+							return errors.New("the policy has no security role: wcbundle trust add-key --role security makes one")
+						}
+						f.Roles.Security.Allow, err = delegation(c)
+						return err
+					})
+				},
 			},
 			{
 				Name: "rotate", Usage: "put a key in the place of another: the policy's next version", ArgsUsage: policy,
@@ -68,6 +84,14 @@ func trustCommand() *cli.Command {
 					&cli.BoolFlag{Name: "raise-epoch", Usage: "sequences begin again: undoes a stolen key's release with the largest sequence"}, chain,
 				},
 				Action: trustRevoke,
+			},
+			{
+				Name: "renew", Usage: "let the policy last longer: its next version", ArgsUsage: policy,
+				Description: "Example:\n   wcbundle trust renew --expires 2029-01-01T00:00:00Z trust.json",
+				Flags:       []cli.Flag{&cli.StringFlag{Name: "expires", Usage: "from then on it lets nothing in", Required: true}, chain},
+				Action: func(c *cli.Context) error {
+					return changeTrust(c, func(f *sign.TrustForm) error { f.Expires = c.String("expires"); return nil })
+				},
 			},
 			{
 				Name: "sign", Usage: "sign a version of the policy as a root, into the chain", ArgsUsage: policy,
@@ -103,7 +127,7 @@ func trustCommand() *cli.Command {
 }
 
 func trustInit(c *cli.Context) error {
-	form := sign.TrustForm{Schema: 1, Version: 1, Product: c.String("product")}
+	form := sign.TrustForm{Schema: 1, Version: 1, Product: c.String("product"), Expires: c.String("expires")}
 	role := func(name string) (sign.TrustRole, error) {
 		ids, err := addKeys(&form, c.StringSlice(name+"-key")...)
 		return sign.TrustRole{Keys: ids, Threshold: c.Int(name + "-threshold")}, err
@@ -121,6 +145,11 @@ func trustInit(c *cli.Context) error {
 			*to = &r
 		}
 	}
+	if form.Roles.Security != nil {
+		if form.Roles.Security.Allow, err = delegation(c); err != nil {
+			return err
+		}
+	}
 	t, err := sign.NewTrust(form)
 	if err != nil {
 		return err
@@ -129,6 +158,29 @@ func trustInit(c *cli.Context) error {
 		return fmt.Errorf("%s exists: change it with trust add-key, rotate or revoke, or name another file with --out", c.String("out"))
 	}
 	return writeTrust(c, c.String("out"), t)
+}
+
+func limitFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "security-image", Usage: "images that the security role may change, such as 'registry.example.com/wordcab/*'; may be repeated"},
+		&cli.StringSliceFlag{Name: "security-model", Usage: "models that it may change, by id, such as 'asr-*'; may be repeated"},
+		&cli.BoolFlag{Name: "security-charts", Usage: "it may change the chart too, with all that a chart can do"},
+		&cli.StringFlag{Name: "security-size", Value: "2GiB", Usage: "how much of a drop may be new to a site"},
+		&cli.IntFlag{Name: "security-days", Value: sign.MaxDropDays, Usage: "how many days a drop is valid at most"},
+	}
+}
+
+// delegation is what the flags let the security role do.
+func delegation(c *cli.Context) (*sign.Delegation, error) {
+	if len(c.StringSlice("security-image")) == 0 {
+		return nil, usageError{"a security role needs --security-image: which images may it change, such as --security-image 'registry.example.com/wordcab/*'"}
+	}
+	most, err := parseSize(c.String("security-size"))
+	if err != nil {
+		return nil, usageError{"--security-size: " + err.Error()}
+	}
+	return &sign.Delegation{Images: c.StringSlice("security-image"), Models: c.StringSlice("security-model"), Charts: c.Bool("security-charts"),
+		MaxBytes: most, MaxDays: c.Int("security-days")}, nil
 }
 
 // addKeys reads public keys into the form and returns their ids.
@@ -216,6 +268,10 @@ func trustAddKey(c *cli.Context) error {
 		}
 		r.Keys = append(r.Keys, ids...)
 		setThreshold(c, r)
+		if c.String("role") == "security" && (r.Allow == nil || c.IsSet("security-image")) {
+			r.Allow, err = delegation(c)
+			return err
+		}
 		return nil
 	})
 }
@@ -368,6 +424,12 @@ func trustTable(w io.Writer, f sign.TrustForm) error {
 	role("root", f.Roles.Root)
 	role("release", &f.Roles.Release)
 	role("security", f.Roles.Security)
+	if s := f.Roles.Security; s != nil && s.Allow != nil {
+		fmt.Fprintf(w, "  it may change %s\n", s.Allow)
+	}
+	if f.Expires != "" {
+		fmt.Fprintf(w, "lets nothing in from %s on\n", f.Expires)
+	}
 	for _, id := range f.Revoked.Keys {
 		fmt.Fprintf(w, "revoked key: %s\n", id)
 	}
