@@ -29,7 +29,7 @@ func (v Verified) Stands(base *Release, t *sign.Trust) error {
 		}
 	}
 	if err := v.vex.within(r, base); err != nil {
-		return beyond("vex", err.Error())
+		return beyond("vex", "%v", err)
 	}
 	return nil
 }

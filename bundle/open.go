@@ -140,14 +140,14 @@ func OpenPatch(ctx context.Context, f *File, p sign.Policy) (VerifiedPatch, erro
 	}
 	v := VerifiedPatch{opened: o, carry: map[digest.Digest]ocispec.Descriptor{}}
 	if err := v.read(ctx, f); err != nil {
-		return VerifiedPatch{}, err
+		return VerifiedPatch{}, malformed("the patch", err)
 	}
 	// A release of channel security comes in this way only: the policy is told that this one does.
 	p.Installed = append(slices.Clone(p.Installed), o.Statement().Target)
 	if v.target, err = Open(ctx, f, p); err != nil {
 		return VerifiedPatch{}, fmt.Errorf("the patch's target: %w", err)
 	}
-	return v, v.bind()
+	return v, malformed("the patch", v.bind())
 }
 
 func (v *VerifiedPatch) read(ctx context.Context, f *File) error {

@@ -270,7 +270,7 @@ func ReadRelease(ctx context.Context, o sign.Opened, fetch Fetch) (Verified, err
 	}
 	man, err := parseHead(o.SubjectBytes())
 	if err != nil {
-		return Verified{}, err
+		return Verified{}, malformed("the head", err)
 	}
 	raw, err := fetch(ctx, man.Layers[0], MaxRelease)
 	if err != nil {
@@ -278,17 +278,17 @@ func ReadRelease(ctx context.Context, o sign.Opened, fetch Fetch) (Verified, err
 	}
 	r, err := ParseRelease(raw)
 	if err != nil {
-		return Verified{}, err
+		return Verified{}, &ContentError{"the release", err}
 	}
 	if st := o.Statement(); st.ReleaseDigest != string(man.Layers[0].Digest) || st.Kind != sign.KindRelease {
-		return Verified{}, fmt.Errorf("the signature is not about this release.json (%s)", man.Layers[0].Digest)
+		return Verified{}, &ContentError{"the release", fmt.Errorf("the signature is not about this release.json (%s)", man.Layers[0].Digest)}
 	}
 	if err := r.bound(o.Statement()); err != nil {
-		return Verified{}, err
+		return Verified{}, &ContentError{"the release", err}
 	}
 	claims, err := readVEX(ctx, man.Layers, r, fetch)
 	if err != nil {
-		return Verified{}, err
+		return Verified{}, malformed("the release", err)
 	}
 	return Verified{opened: o, release: r, own: append([]ocispec.Descriptor{man.Config}, man.Layers...), vex: claims}, nil
 }

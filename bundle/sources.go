@@ -225,6 +225,9 @@ func (b *builder) walk(ctx context.Context, s source, d ocispec.Descriptor, repo
 	if err != nil {
 		return err
 	}
+	if err := CheckManifest(d, raw); err != nil {
+		return err
+	}
 	b.add(bytesContent(d.MediaType, raw), KindManifest, repo)
 	next, err := content.Successors(ctx, s, d)
 	if err != nil {

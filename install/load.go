@@ -26,6 +26,7 @@ type LoadOptions struct {
 	Now      time.Time
 	Scratch  string // folder for base blobs while deltas are applied
 	Parallel int    // blobs at once, default 4
+	MoveTags bool   // let tags point at this release that point at what this site has not loaded
 	Progress func(LoadEvent)
 }
 
@@ -75,6 +76,8 @@ type transfer struct {
 	scratch int64                      // bytes of scratch disk that a patch takes
 	elseIn  map[digest.Digest][]string // repositories that may hold a blob already
 
+	known map[digest.Digest]bool // blobs that loads of this site vouch for
+
 	mu     sync.Mutex
 	report LoadReport
 	done   int64
@@ -112,11 +115,18 @@ func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadRe
 	if err := l.opt.Registry.Ping(ctx); err != nil {
 		return l.report, err
 	}
+	l.known = known(ctx, l.opt)
+	if err := l.checkTags(ctx); err != nil {
+		return l.report, err
+	}
+	manifests, err := l.readManifests(ctx)
+	if err != nil {
+		return l.report, err
+	}
 	if err := l.blobs(ctx); err != nil {
 		return l.report, err
 	}
-	manifests, err := l.manifests(ctx)
-	if err != nil {
+	if err := l.manifests(ctx, manifests); err != nil {
 		return l.report, err
 	}
 	if err := l.tags(ctx, manifests); err != nil {
@@ -153,6 +163,12 @@ func (l *transfer) blob(ctx context.Context, b bundle.Blob) error {
 	var have string // a repository that holds it
 	for _, repo := range b.Repos {
 		ok, err := l.opt.Registry.Has(ctx, repo, b.Descriptor)
+		if err != nil {
+			return err
+		}
+		if ok && have == "" {
+			err = l.proveThere(ctx, repo, b.Descriptor)
+		}
 		if err != nil {
 			return err
 		}
@@ -209,19 +225,32 @@ func (l *transfer) note(d ocispec.Descriptor, how string) {
 	}
 }
 
-// manifests pushes manifests, children before the indexes that name them, the head last.
-func (l *transfer) manifests(ctx context.Context) (map[digest.Digest][]byte, error) {
+// readManifests reads every manifest and checks its form, before anything is pushed.
+func (l *transfer) readManifests(ctx context.Context) (map[digest.Digest][]byte, error) {
 	raw := map[digest.Digest][]byte{l.v.Head().Digest: l.v.HeadBytes()}
-	var plainOnes, indexes []bundle.Blob
 	for _, b := range l.lines {
 		if b.Kind != bundle.KindManifest {
 			continue
 		}
 		c, err := l.small(ctx, b.Descriptor)
+		if err == nil {
+			err = bundle.CheckManifest(b.Descriptor, c)
+		}
 		if err != nil {
 			return nil, err
 		}
 		raw[b.Digest] = c
+	}
+	return raw, nil
+}
+
+// manifests pushes manifests, children before the indexes that name them, the head last.
+func (l *transfer) manifests(ctx context.Context, raw map[digest.Digest][]byte) error {
+	var plainOnes, indexes []bundle.Blob
+	for _, b := range l.lines {
+		if b.Kind != bundle.KindManifest {
+			continue
+		}
 		if b.MediaType == ocispec.MediaTypeImageManifest || b.MediaType == "application/vnd.docker.distribution.manifest.v2+json" {
 			plainOnes = append(plainOnes, b)
 		} else {
@@ -232,14 +261,14 @@ func (l *transfer) manifests(ctx context.Context) (map[digest.Digest][]byte, err
 	for _, b := range append(append(plainOnes, indexes...), head) {
 		for _, repo := range b.Repos {
 			if err := l.manifest(ctx, repo, b.Descriptor, raw[b.Digest]); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if b.Digest != head.Digest {
 			l.note(b.Descriptor, "manifest")
 		}
 	}
-	return raw, nil
+	return nil
 }
 
 func (l *transfer) manifest(ctx context.Context, repo string, d ocispec.Descriptor, raw []byte) error {

@@ -133,17 +133,24 @@ type rebuilder struct {
 	plan map[digest.Digest]bundle.PatchLine
 }
 
-// checkRoom asks for what the signed patch says that applying needs, before anything is done.
+// checkRoom asks for what the signed patch says that applying needs, and for the largest delta, before anything is done.
 func (p *rebuilder) checkRoom() error {
-	need := p.v.Patch().Peak.Scratch * int64(p.l.opt.Parallel)
+	one := p.v.Patch().Peak.Scratch
+	var largest int64
+	for _, line := range p.v.Patch().Plan {
+		if line.Delta != nil {
+			largest = max(largest, line.Delta.Size)
+		}
+	}
+	one += largest
 	free, err := FreeSpace(p.l.opt.Scratch)
 	if err != nil {
 		return err
 	}
-	if p.v.Patch().Peak.Scratch > free {
-		return &SpaceError{Dir: p.l.opt.Scratch, Need: p.v.Patch().Peak.Scratch, Free: free}
+	if one > free {
+		return &SpaceError{Dir: p.l.opt.Scratch, Need: one, Free: free}
 	}
-	if need > free { // room for one at a time, not for all
+	if one > free/int64(p.l.opt.Parallel) { // room for one at a time, not for all
 		p.l.opt.Parallel = 1
 	}
 	return nil
@@ -205,14 +212,14 @@ func (p *rebuilder) open(ctx context.Context, d ocispec.Descriptor) (io.ReadClos
 	return r, "there", err
 }
 
-// rebuild applies a delta into a pipe. The delta's own bytes are hashed against the signed patch before the decoder sees
-// the first of them.
+// rebuild applies a delta into a pipe. The decoder sees a copy of the delta that agreed with its digest in the signed patch.
 func (p *rebuilder) rebuild(ctx context.Context, line bundle.PatchLine) (io.ReadCloser, error) {
-	if err := p.checkDelta(ctx, *line.Delta); err != nil {
+	in, err := p.takeDelta(ctx, *line.Delta)
+	if err != nil {
 		return nil, err
 	}
 	var bases []delta.Base
-	var opened []io.Closer
+	opened := []io.Closer{in}
 	release := func() {
 		for _, c := range opened {
 			c.Close()
@@ -226,16 +233,10 @@ func (p *rebuilder) rebuild(ctx context.Context, line bundle.PatchLine) (io.Read
 		}
 		opened, bases = append(opened, s), append(bases, s)
 	}
-	in, err := p.l.file.Section(*line.Delta)
-	if err != nil {
-		release()
-		return nil, err
-	}
 	r, w := io.Pipe()
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer release()
-		defer in.Close()
 		_, err := delta.Apply(ctx, w, in, bases, delta.Limits{
 			MaxOutput: line.Target.Size, ScratchDir: p.l.opt.Scratch, MaxScratch: p.v.Patch().Peak.Scratch,
 			Parallel: runtime.GOMAXPROCS(0), // as far as delta.DefaultMemory goes
@@ -259,17 +260,22 @@ func (p pipeEnd) Close() error {
 	return p.PipeReader.Close()
 }
 
-func (p *rebuilder) checkDelta(ctx context.Context, d ocispec.Descriptor) error {
+// takeDelta copies a delta into the scratch folder while it is hashed: a medium that changes afterwards changes nothing.
+func (p *rebuilder) takeDelta(ctx context.Context, d ocispec.Descriptor) (_ sizedFile, err error) {
 	r, err := p.l.file.Content(d).OpenVerified(ctx)
 	if err != nil {
-		return err
+		return sizedFile{}, err
 	}
 	defer r.Close()
-	n, err := io.Copy(io.Discard, r)
+	s, err := p.keep("delta-*", d, r)
+	if err != nil {
+		return sizedFile{}, fmt.Errorf("reading delta %s: %w", d.Digest, err)
+	}
 	p.l.mu.Lock()
-	p.l.report.Deltas += n
+	p.l.report.Deltas += d.Size
 	p.l.mu.Unlock()
-	return err
+	_, err = s.Seek(0, io.SeekStart)
+	return s, err
 }
 
 // sizedFile is a scratch file that knows its size.
@@ -290,13 +296,22 @@ func (p *rebuilder) fetchBase(ctx context.Context, d ocispec.Descriptor) (_ size
 		return sizedFile{}, err
 	}
 	defer r.Close()
-	f, err := os.CreateTemp(p.l.opt.Scratch, "base-*")
+	s, err := p.keep("base-*", d, r)
 	if err != nil {
-		return sizedFile{}, fmt.Errorf("making room for base blob %s: %w", d.Digest, err)
+		return sizedFile{}, fmt.Errorf("fetching base blob %s: %w", d.Digest, err)
+	}
+	return s, nil
+}
+
+// keep copies a blob into a scratch file of its own.
+func (p *rebuilder) keep(pattern string, d ocispec.Descriptor, r io.Reader) (sizedFile, error) {
+	f, err := os.CreateTemp(p.l.opt.Scratch, pattern)
+	if err != nil {
+		return sizedFile{}, fmt.Errorf("making room for it: %w", err)
 	}
 	s := sizedFile{scratchFile{f}, d.Size}
 	if _, err := io.Copy(f, r); err != nil {
-		return sizedFile{}, errors.Join(fmt.Errorf("fetching base blob %s: %w", d.Digest, err), s.Close())
+		return sizedFile{}, errors.Join(err, s.Close())
 	}
 	return s, nil
 }

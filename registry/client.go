@@ -172,6 +172,9 @@ func (r *Registry) Open(ctx context.Context, repo string, d ocispec.Descriptor) 
 		return nil, err
 	}
 	rc, err := p.Fetch(ctx, d)
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil, fmt.Errorf("%s@%s: %w", repo, d.Digest, ErrNotFound)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s@%s: %w", repo, d.Digest, err)
 	}

@@ -97,7 +97,7 @@ func pullLayer(ctx context.Context, r *Registry, repo string, l ocispec.Descript
 	}()
 	tr := tar.NewReader(rc)
 	h, err := tr.Next()
-	if err != nil || h.Typeflag != tar.TypeReg || h.Name != name {
+	if err != nil || h.Typeflag != tar.TypeReg || h.Name != name || h.Size > l.Size { // larger than its layer: a sparse file
 		return fmt.Errorf("layer %s is not a tar of the one file %.120q", l.Digest, name)
 	}
 	if _, err = io.Copy(f, tr); err != nil {

@@ -53,6 +53,8 @@ const (
 	exitNotYet         = 52 // issued in the future
 	exitUndoes         = 53 // would take fixes away from what runs
 	exitElsewhere      = 54 // the registry sends us to another host
+	exitMalformed      = 55 // signed, and still nothing that wcbundle writes
+	exitTagTaken       = 56 // a tag in the registry points at what this site has not loaded
 	exitLocked         = 75
 )
 
@@ -152,6 +154,10 @@ func plainAnswer(err error) answer {
 		return answer{exitUndoes, "ask the vendor for a release that contains these fixes; to give them up, wcbundle rollback goes to what ran before"}
 	case errors.As(err, new(*install.RevokedError)):
 		return answer{exitRevoked, "go to another revision (wcbundle history), or say why this one must run: --despite-revocation REASON"}
+	case errors.As(err, new(*bundle.ContentError)):
+		return answer{exitMalformed, "ask whoever made it: no copy of the file will be better"}
+	case errors.As(err, new(*install.TagError)):
+		return answer{exitTagTaken, "find out who put it there; to let the tags point at this release: load --move-tags. Pods run by digest, whatever a tag says"}
 	case errors.As(err, new(*registry.ElsewhereError)):
 		return answer{exitElsewhere, "treat the registry as broken or hostile; name the host that it should be with wcbundle trust accept --registry at set-up"}
 	case errors.Is(err, delta.ErrBaseMismatch):

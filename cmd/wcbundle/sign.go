@@ -273,7 +273,11 @@ const maxSignature = 4 << 10
 
 func presigned(dir string, key sign.PublicKey, envelope, claim []byte) (sign.Signer, error) {
 	var all []sign.Signature
-	for name, message := range map[string][]byte{envelopeMessage: envelope, cosignMessage: claim} {
+	for _, m := range []struct {
+		name    string
+		message []byte
+	}{{envelopeMessage, envelope}, {cosignMessage, claim}} {
+		name, message := m.name, m.message
 		if message == nil {
 			continue
 		}

@@ -196,7 +196,8 @@ func siteCommands() []*cli.Command {
 			Name: "load", Usage: "verify a bundle or patch and bring it into the site's registry", ArgsUsage: "FILE", Category: "install side",
 			Description: "A patch is rebuilt from what the registry holds; every digest is that of the full bundle. Nothing that runs is\n" +
 				"touched. A load that was cut off goes on where it was when it is run again.\n\nExample:\n   wcbundle load wordcab-2.8.0-to-2.9.0.wcp",
-			Flags:  append(siteFlags(), scratchFlag, outputFlag),
+			Flags: append(siteFlags(), scratchFlag, outputFlag,
+				&cli.BoolFlag{Name: "move-tags", Usage: "let tags point at this release that point at what this site has not loaded"}),
 			Action: load,
 		},
 		receiptCommand(),
@@ -361,7 +362,7 @@ func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) 
 	defer clean()
 	m := newMeter(c, "loading")
 	defer m.end()
-	opt := install.LoadOptions{Registry: reg, Record: s.record, Store: s.store, Now: time.Now(), Scratch: scratch,
+	opt := install.LoadOptions{Registry: reg, Record: s.record, Store: s.store, Now: time.Now(), Scratch: scratch, MoveTags: c.Bool("move-tags"),
 		Progress: func(e install.LoadEvent) { m.at("", e.Done, e.Total) }}
 	return loadFile(c.Context, f, p, opt)
 }
