@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	_ "crypto/sha256" // go-digest knows only the algorithms that are linked
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -102,10 +103,13 @@ func (v *verifyReader) Read(p []byte) (int, error) {
 	return n, v.err
 }
 
+// ErrTooLong is returned for a blob that says that it is longer than its kind may be.
+var ErrTooLong = errors.New("longer than what is allowed for it")
+
 // ReadBytes reads a small content whole and checks it. It refuses more than max bytes before it reads any.
 func (c Content) ReadBytes(ctx context.Context, max int64) ([]byte, error) {
 	if c.Size > max {
-		return nil, fmt.Errorf("%s is %d bytes long, more than the %d that are allowed for it", c.Digest, c.Size, max)
+		return nil, fmt.Errorf("%s is %d bytes long: %w: %d", c.Digest, c.Size, ErrTooLong, max)
 	}
 	r, err := c.OpenVerified(ctx)
 	if err != nil {

@@ -6,8 +6,11 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
+	"path/filepath"
 	"sort"
 	"strings"
 
@@ -28,6 +31,9 @@ var _ bundle.Charts = Charts{}
 // Pack makes a chart folder or archive into one deterministic archive. The gzip in it stores without compressing: its
 // bytes then depend on no compressor, and a delta sees the text.
 func (Charts) Pack(p string) (bundle.PackedChart, error) {
+	if err := noLinks(p); err != nil {
+		return bundle.PackedChart{}, err
+	}
 	c, err := loader.Load(p)
 	if err != nil {
 		return bundle.PackedChart{}, fmt.Errorf("loading %s: %w", p, err)
@@ -47,6 +53,24 @@ func (Charts) Pack(p string) (bundle.PackedChart, error) {
 		return bundle.PackedChart{}, fmt.Errorf("packing %s: %w", p, err)
 	}
 	return bundle.PackedChart{Name: c.Name(), Version: c.Metadata.Version, Metadata: meta, Archive: archive}, nil
+}
+
+// noLinks refuses a chart folder with a link in it: Helm would follow it, and what it leads to would travel.
+func noLinks(dir string) error {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.Type()&fs.ModeSymlink != 0 {
+			name, err := filepath.Rel(root, p)
+			return errors.Join(fmt.Errorf("chart %s: %s is a link: put the file itself there", dir, name), err)
+		}
+		return nil
+	})
 }
 
 func archiveChart(c *chart.Chart) ([]byte, error) {

@@ -25,6 +25,17 @@ func (e *TagError) Error() string {
 	return fmt.Sprintf("%s in registry %s points at %s, which this site has not loaded; the release wants %s", e.Tag, e.Registry, e.Has, e.Want)
 }
 
+// SpoiledError says that the registry's copy of a base blob is damaged.
+type SpoiledError struct {
+	Repo    string
+	Version string // a release that has the blob
+	Err     *bundle.DigestError
+}
+
+func (e *SpoiledError) Error() string {
+	return fmt.Sprintf("the registry's copy of base %s of release %s in %s is damaged", e.Err.Want.Digest, e.Version, e.Repo)
+}
+
 // known are the blobs of the releases that the record says are loaded: they were hashed when they were, and need not be again. A
 // release that cannot be read vouches for nothing.
 func known(ctx context.Context, opt LoadOptions) map[digest.Digest]bool {

@@ -205,7 +205,12 @@ func (l *transfer) place(ctx context.Context, b bundle.Blob, repo, have string) 
 		return "", err
 	}
 	defer r.Close()
-	return how, l.opt.Registry.Push(ctx, repo, b.Descriptor, r)
+	err = l.opt.Registry.Push(ctx, repo, b.Descriptor, r)
+	var damaged *bundle.DigestError
+	if how == "rebuilt" && errors.As(err, &damaged) {
+		return how, &bundle.ContentError{What: fmt.Sprintf("the patch's delta for %s", b.Digest), Err: errors.New("it makes other bytes")}
+	}
+	return how, err
 }
 
 func (l *transfer) note(d ocispec.Descriptor, how string) {

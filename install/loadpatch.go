@@ -241,12 +241,21 @@ func (p *rebuilder) rebuild(ctx context.Context, line bundle.PatchLine) (io.Read
 			MaxOutput: line.Target.Size, ScratchDir: p.l.opt.Scratch, MaxScratch: p.v.Patch().Peak.Scratch,
 			Parallel: runtime.GOMAXPROCS(0), // as far as delta.DefaultMemory goes
 		})
-		if err != nil {
-			err = fmt.Errorf("rebuilding %s: %w", line.Target.Digest, err)
-		}
-		w.CloseWithError(err)
+		w.CloseWithError(rebuildError(line, err))
 	}()
 	return pipeEnd{r, cancel}, nil
+}
+
+// rebuildError says what went wrong in making a target blob. Delta and bases agreed with their digests before the decoder saw them:
+// where it says no, the patch was made wrong.
+func rebuildError(line bundle.PatchLine, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, delta.ErrBaseMismatch) || errors.Is(err, delta.ErrTooLarge) || errors.As(err, new(*delta.CorruptError)) {
+		return &bundle.ContentError{What: fmt.Sprintf("the patch's delta for %s", line.Target.Digest), Err: err}
+	}
+	return fmt.Errorf("rebuilding %s: %w", line.Target.Digest, err)
 }
 
 // pipeEnd stops the writer of a pipe when its reader is closed.
@@ -297,7 +306,11 @@ func (p *rebuilder) fetchBase(ctx context.Context, d ocispec.Descriptor) (_ size
 	}
 	defer r.Close()
 	s, err := p.keep("base-*", d, r)
-	if err != nil {
+	var damaged *bundle.DigestError
+	switch {
+	case errors.As(err, &damaged):
+		return sizedFile{}, &SpoiledError{Repo: repo, Version: p.base.Version, Err: damaged}
+	case err != nil:
 		return sizedFile{}, fmt.Errorf("fetching base blob %s: %w", d.Digest, err)
 	}
 	return s, nil

@@ -19,10 +19,18 @@ type onlyHost struct {
 	next http.RoundTripper
 }
 
-// RoundTrip refuses a request to another host before a name is resolved or a byte is sent.
+// RoundTrip refuses a request to another host, and an answer that leads to one, before a name is resolved or a byte is sent there.
 func (o onlyHost) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Host != o.host {
 		return nil, &ElsewhereError{Registry: o.host, To: r.URL.Host}
 	}
-	return o.next.RoundTrip(r)
+	resp, err := o.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if to, err := resp.Location(); err == nil && to.Host != o.host {
+		resp.Body.Close()
+		return nil, &ElsewhereError{Registry: o.host, To: to.Host}
+	}
+	return resp, nil
 }

@@ -117,6 +117,7 @@ func answerTo(err error) answer {
 	var form *bundle.FormError
 	var base *install.BaseError
 	var missing *install.MissingError
+	var spoiled *install.SpoiledError
 	var space *install.SpaceError
 	var out outcomeError
 	switch {
@@ -126,9 +127,13 @@ func answerTo(err error) answer {
 		return fileDeltaAnswer(err)
 	case errors.As(err, &untrusted):
 		return untrustedAnswer(untrusted)
+	case errors.As(err, new(*bundle.ContentError)):
+		return answer{exitMalformed, "ask whoever made it: no copy of the file will be better"}
+	case errors.As(err, &spoiled):
+		return answer{exitBase, "remove that blob from the registry's store, then load the full bundle of release " + spoiled.Version + ": it has the blob"}
 	case errors.As(err, &damaged):
 		return answer{exitDamaged, "copy the file from its source again and compare; nothing of it was loaded"}
-	case errors.As(err, &form):
+	case errors.As(err, &form), errors.Is(err, bundle.ErrNoBlob), errors.Is(err, bundle.ErrTooLong):
 		return answer{exitDamaged, "it is not a whole bundle or patch: copy it from its source again"}
 	case errors.As(err, &base):
 		return answer{exitBase, "ask for a patch made from a release that the site has, or load the full bundle"}
@@ -154,16 +159,10 @@ func plainAnswer(err error) answer {
 		return answer{exitUndoes, "ask the vendor for a release that contains these fixes; to give them up, wcbundle rollback goes to what ran before"}
 	case errors.As(err, new(*install.RevokedError)):
 		return answer{exitRevoked, "go to another revision (wcbundle history), or say why this one must run: --despite-revocation REASON"}
-	case errors.As(err, new(*bundle.ContentError)):
-		return answer{exitMalformed, "ask whoever made it: no copy of the file will be better"}
 	case errors.As(err, new(*install.TagError)):
 		return answer{exitTagTaken, "find out who put it there; to let the tags point at this release: load --move-tags. Pods run by digest, whatever a tag says"}
 	case errors.As(err, new(*registry.ElsewhereError)):
 		return answer{exitElsewhere, "treat the registry as broken or hostile; name the host that it should be with wcbundle trust accept --registry at set-up"}
-	case errors.Is(err, delta.ErrBaseMismatch):
-		return answer{exitBase, "the registry's copy of the base is damaged: load the base release's full bundle again"}
-	case errors.As(err, new(*delta.CorruptError)):
-		return answer{exitDamaged, "the delta is damaged: copy the patch from its source again"}
 	case errors.Is(err, rollout.ErrLocked), errors.Is(err, rollout.ErrLockLost):
 		return answer{exitLocked, "another operation runs: watch it with wcbundle status --watch"}
 	case errors.Is(err, rollout.ErrOpen):

@@ -178,7 +178,7 @@ func loadChart(tgz []byte) (*chart.Chart, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading chart: %w", err)
 	}
-	return ch, nil
+	return ch, checkSchemas(ch)
 }
 
 // copyValues keeps the caller's map from being changed: Helm coalesces into it.

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// between puts a hostile proxy between the site and its registry, as $PROXY: proxy MODE [ARGUMENTS]
+//
+//	flip            manifests come back with other bytes
+//	blobs           blobs come back with other bytes
+//	redirect        blobs are said to be at $ELSEWHERE
+//	realm           the token service is said to be at $ELSEWHERE
+//	upload          uploads are said to go to $ELSEWHERE
+//	referrers       the list of referrers is 8 MiB of nonsense
+//	swap FILE WITH  at the first upload the file on the medium is overwritten with another
+//
+// elsewhere N fails unless N requests have come to $ELSEWHERE.
+func between(ts *testscript.TestScript, _ bool, args []string) {
+	target, err := url.Parse("http://" + ts.Getenv("REGISTRY"))
+	ts.Check(err)
+	var visits atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		visits.Add(1)
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	ts.Defer(elsewhere.Close)
+	ts.Setenv("ELSEWHERE", strings.TrimPrefix(elsewhere.URL, "http://"))
+	visitors.Store(ts.Getenv("WORK"), &visits)
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
+	p.ModifyResponse = hostileAnswer(args[0], elsewhere.URL)
+	var handler http.Handler = p
+	if args[0] == "swap" {
+		handler = swapper(ts, p, args[1], args[2])
+	}
+	srv := httptest.NewUnstartedServer(handler)
+	srv.Listener.Close()
+	if srv.Listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		ts.Fatalf("%v", err)
+	}
+	srv.Start()
+	ts.Defer(srv.Close)
+	ts.Setenv("PROXY", strings.TrimPrefix(srv.URL, "http://"))
+}
+
+// visitors counts, per session, the requests that came to $ELSEWHERE.
+var visitors sync.Map
+
+// checkElsewhere is the command elsewhere.
+func checkElsewhere(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	v, ok := visitors.Load(ts.Getenv("WORK"))
+	if !ok {
+		ts.Fatalf("there is no proxy")
+	}
+	if got := v.(*atomic.Int64).Load(); got != want {
+		ts.Fatalf("%d requests came elsewhere, want %d", got, want)
+	}
+}
+
+func hostileAnswer(mode, elsewhere string) func(*http.Response) error {
+	other := func(r *http.Response) error {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		if len(b) > 0 {
+			b[len(b)/2] ^= 1
+		}
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		return nil
+	}
+	is := func(r *http.Response, method, part string) bool {
+		return r.Request.Method == method && strings.Contains(r.Request.URL.Path, part)
+	}
+	return func(r *http.Response) error {
+		switch {
+		case mode == "flip" && is(r, "GET", "/manifests/") && r.StatusCode == 200, mode == "blobs" && is(r, "GET", "/blobs/") && r.StatusCode == 200:
+			return other(r)
+		case mode == "redirect" && is(r, "GET", "/blobs/"):
+			r.StatusCode = http.StatusTemporaryRedirect
+			r.Header.Set("Location", elsewhere+r.Request.URL.Path)
+		case mode == "realm" && strings.HasPrefix(r.Request.URL.Path, "/v2/"):
+			r.StatusCode = http.StatusUnauthorized
+			r.Header.Set("WWW-Authenticate", `Bearer realm="`+elsewhere+`/token",service="registry"`)
+		case mode == "upload" && is(r, "POST", "/uploads/"):
+			r.Header.Set("Location", elsewhere+r.Request.URL.Path)
+		case mode == "referrers" && strings.Contains(r.Request.URL.Path, "/referrers/"):
+			r.StatusCode = http.StatusOK
+			r.Header.Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+			r.Header.Del("Content-Length")
+			r.ContentLength = -1
+			r.Body = io.NopCloser(io.LimitReader(nonsense{}, 8<<20))
+		}
+		return nil
+	}
+}
+
+// nonsense is an endless index of nothing.
+type nonsense struct{}
+
+func (nonsense) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = `{"manifests":[`[i%14]
+	}
+	return len(p), nil
+}
+
+// swapper overwrites a file in place when the first blob is about to go up.
+func swapper(ts *testscript.TestScript, next http.Handler, file, with string) http.Handler {
+	path, raw := ts.MkAbs(file), []byte(ts.ReadFile(with))
+	var done atomic.Bool
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && !done.Swap(true) {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err == nil {
+				_, err = f.WriteAt(raw, 0)
+				f.Close()
+			}
+			if err != nil {
+				w.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
