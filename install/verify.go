@@ -49,7 +49,17 @@ func Verify(ctx context.Context, f *bundle.File, p sign.Policy, progress bundle.
 	for _, b := range linesOf(v) {
 		all = append(all, b.Descriptor)
 	}
-	if err := nothingElse(ctx, f, all); err != nil {
+	return ev.check(ctx, f, all, progress)
+}
+
+// check hashes what was signed and the signatures themselves, and refuses a file that holds anything else.
+func (ev Evidence) check(ctx context.Context, f *bundle.File, signed []ocispec.Descriptor, progress bundle.Progress) (Evidence, error) {
+	frame, err := f.Frame(ctx)
+	if err != nil {
+		return ev, err
+	}
+	all := append(signed, frame...)
+	if err := nothingElse(f, all); err != nil {
 		return ev, err
 	}
 	ev.Blobs, ev.Bytes, err = checkAll(ctx, f, all, progress)
@@ -65,22 +75,13 @@ func verifyPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, pr
 	for _, d := range v.Carried() {
 		all = append(all, d)
 	}
-	if err := nothingElse(ctx, f, all); err != nil {
-		return ev, err
-	}
-	var err error
-	ev.Blobs, ev.Bytes, err = checkAll(ctx, f, all, progress)
-	return ev, err
+	return ev.check(ctx, f, all, progress)
 }
 
 // nothingElse refuses a file with blobs that neither the signed content nor the signatures account for.
-func nothingElse(ctx context.Context, f *bundle.File, signed []ocispec.Descriptor) error {
+func nothingElse(f *bundle.File, all []ocispec.Descriptor) error {
 	known := map[digest.Digest]bool{}
-	frame, err := f.Frame(ctx)
-	if err != nil {
-		return err
-	}
-	for _, d := range append(frame, signed...) {
+	for _, d := range all {
 		known[d.Digest] = true
 	}
 	blobs, err := f.Blobs()

@@ -32,13 +32,16 @@ type medium struct {
 const forgedPassword = "test"
 
 func readMedium(path string) (*medium, error) {
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	return mediumOf(b)
+}
+
+func mediumOf(file []byte) (*medium, error) {
 	m := &medium{data: map[string][]byte{}, size: map[string]int{}}
-	for tr := tar.NewReader(f); ; {
+	for tr := tar.NewReader(bytes.NewReader(file)); ; {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
 			return m, nil

@@ -99,15 +99,21 @@ func hashFile(path string) (string, error) {
 }
 
 func (s *Story) sign(ctx context.Context) error {
-	if _, err := s.wc(ctx, "keys", "generate", "--prefix", s.path("release")); err != nil {
-		return err
+	for _, role := range []string{"root", "release", "security"} {
+		if _, err := s.wc(ctx, "keys", "generate", "--prefix", s.path(role)); err != nil {
+			return err
+		}
 	}
 	for _, r := range []string{"r1", "r2", "r3"} {
 		if _, err := s.wc(ctx, "sign", "--key", s.path("release.key"), s.path(r+".wcb")); err != nil {
 			return err
 		}
 	}
-	_, err := s.wc(ctx, "trust", "init", "--product", "wordcab", "--release-key", s.path("release.pub"), "--out", s.path("trust.json"))
+	if _, err := s.wc(ctx, "trust", "init", "--product", "wordcab", "--root-key", s.path("root.pub"), "--release-key", s.path("release.pub"),
+		"--security-key", s.path("security.pub"), "--security-image", "*/stefanprodan/podinfo", "--out", s.path("trust.json")); err != nil {
+		return err
+	}
+	_, err := s.wc(ctx, "trust", "sign", "--chain", s.path("trust-chain.json"), "--key", s.path("root.key"), s.path("trust.json"))
 	return err
 }
 

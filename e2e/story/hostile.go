@@ -110,7 +110,7 @@ func (s *Story) strangers(ctx context.Context) error {
 	if err := s.variant("r2", "r0", "2.9.0", "2.8.9", "sequence: 57", "sequence: 55"); err != nil {
 		return err
 	}
-	if err := s.variant("r3", "r4", "2.10.0", "2.11.0", "sequence: 58", "sequence: 59"); err != nil {
+	if err := s.variant("r3", "r4", "2.10.0", "2.11.0", "sequence: 58", "sequence: 60"); err != nil {
 		return err
 	}
 	for _, r := range []string{"r0", "r4"} {

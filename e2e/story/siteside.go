@@ -291,7 +291,7 @@ func (s *Story) upgrade(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.wc(ctx, "apply", "--yes"); err != nil {
+	if err := s.together(ctx); err != nil {
 		return err
 	}
 	if err := watch(); err != nil {
@@ -315,6 +315,37 @@ func (s *Story) upgrade(ctx context.Context) error {
 		return err
 	}
 	return s.remember(ctx, "2.9.0")
+}
+
+// together lets two operators apply at once (T49): one does it, the other is told that the lock is taken, and it happens once.
+func (s *Story) together(ctx context.Context) error {
+	type end struct {
+		result
+		err error
+	}
+	ends := make(chan end, 2)
+	for range 2 {
+		go func() {
+			r, err := s.exec(ctx, "apply", "--yes")
+			ends <- end{r, err}
+		}()
+	}
+	codes := map[int]int{}
+	for range 2 {
+		e := <-ends
+		if e.err != nil {
+			return e.err
+		}
+		if e.code != 0 && e.code != 75 {
+			return fmt.Errorf("one of two applies ended with %d:\n%s", e.code, e.stderr)
+		}
+		codes[e.code]++
+	}
+	if codes[0] != 1 || codes[75] != 1 {
+		return fmt.Errorf("two applies at once ended with these exit codes: %v, want one 0 and one 75", codes)
+	}
+	s.say("two operators applied at once: one did, the other was told who holds the lock")
+	return nil
 }
 
 // watch follows the operation with a second wcbundle, as another person would, and returns what waits for its end.

@@ -85,6 +85,8 @@ func (s *Story) Steps() ([]Step, []string) {
 		{Step{"plan and apply 2.9.0 pool by pool in one Helm revision", s.upgrade}, true},
 		{Step{"rollback to the previous release", s.rollback}, true},
 		{Step{"a release whose model server never becomes ready", s.badRelease}, true},
+		{Step{"T37 the security team's drop: out of turn, with its CVE, and not to be undone", s.drop}, true},
+		{Step{"T50 back to what was revoked: only with a reason, and the open CVE is shown", s.revoked}, true},
 		{Step{"a support bundle without secrets, signed", s.support}, true},
 		{Step{"hostile files: flipped, unsigned, for another base, too old", s.hostile}, false},
 	}

@@ -7,6 +7,8 @@ import (
 	"sort"
 	"time"
 
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/storage/driver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,11 +36,23 @@ func (o *Operation) ExpandCRDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	crds, err := crdsOf(ch)
+	if err != nil {
+		return err
+	}
+	runs, err := o.c.runningCRDs(o.req.Release)
+	if err != nil {
+		return err
+	}
+	return o.c.expand(ctx, crds, runs)
+}
+
+func crdsOf(ch *chart.Chart) ([]*unstructured.Unstructured, error) {
 	var crds []*unstructured.Unstructured
 	for _, f := range ch.CRDObjects() {
 		docs, err := splitManifest(f.File.Data)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.Filename, err)
+			return nil, fmt.Errorf("%s: %w", f.Filename, err)
 		}
 		for _, d := range docs {
 			if d.obj != nil {
@@ -46,24 +60,56 @@ func (o *Operation) ExpandCRDs(ctx context.Context) error {
 			}
 		}
 	}
-	return o.c.expand(ctx, crds)
+	return crds, nil
 }
 
-func (c *Client) expand(ctx context.Context, crds []*unstructured.Unstructured) error {
+// runningCRDs are those of the chart that runs, by name; none on a fresh site.
+func (c *Client) runningCRDs(release string) (map[string]*unstructured.Unstructured, error) {
+	cfg, err := c.helm(nil)
+	if err != nil {
+		return nil, err
+	}
+	rel, err := cfg.Releases.Deployed(release)
+	if errors.Is(err, driver.ErrReleaseNotFound) || errors.Is(err, driver.ErrNoDeployedReleases) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the CRDs of release %s that runs: %w", release, err)
+	}
+	list, err := crdsOf(rel.Chart)
+	out := map[string]*unstructured.Unstructured{}
+	for _, crd := range list {
+		out[crd.GetName()] = crd
+	}
+	return out, err
+}
+
+// served tells that the cluster has all that a CRD asks for and more, and that the surplus is not something that the release takes
+// away: it stayed when a newer release was rolled back. Such a CRD is left as it is.
+func served(live, target, runs *unstructured.Unstructured) bool {
+	return runs != nil && len(narrowed(runs, target)) == 0 && len(narrowed(target, live)) == 0
+}
+
+func (c *Client) expand(ctx context.Context, crds []*unstructured.Unstructured, runs map[string]*unstructured.Unstructured) error {
 	at := c.dyn.Resource(crdAt)
+	var apply []*unstructured.Unstructured
 	for _, crd := range crds {
 		live, err := at.Get(ctx, crd.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
+			apply = append(apply, crd)
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("reading CRD %s: %w", crd.GetName(), err)
 		}
-		if lost := narrowed(live, crd); len(lost) != 0 {
+		switch lost := narrowed(live, crd); {
+		case len(lost) == 0:
+			apply = append(apply, crd)
+		case !served(live, crd, runs[crd.GetName()]):
 			return fmt.Errorf("%w: %s: %v", ErrNarrowed, crd.GetName(), lost)
 		}
 	}
-	for _, crd := range crds {
+	for _, crd := range apply {
 		if _, err := at.Apply(ctx, crd.GetName(), crd, metav1.ApplyOptions{FieldManager: crdManager, Force: true}); err != nil {
 			return fmt.Errorf("applying CRD %s: %w", crd.GetName(), err)
 		}
