@@ -181,8 +181,8 @@ func hostileDelta(t testing.TB, level Level) (delta []byte, bases []Base, target
 	return d, all(old, weights(300000, true, false)), gz
 }
 
-// TestFlippedByteIsAnError is case T17: the output's digest is right or there is an error.
-func TestFlippedByteIsAnError(t *testing.T) {
+// TestT17FlippedByteIsAnError is case T17: the output's digest is right or there is an error.
+func TestT17FlippedByteIsAnError(t *testing.T) {
 	for _, level := range []Level{LevelDefault, LevelMax} {
 		d, bases, _ := hostileDelta(t, level)
 		for i := 0; i < len(d); i += max(len(d)/200, 1) {
@@ -214,8 +214,8 @@ func TestTruncatedIsAnError(t *testing.T) {
 	}
 }
 
-// TestWrongBaseAndLimits is cases T16 and T19.
-func TestWrongBaseAndLimits(t *testing.T) {
+// TestT16T19WrongBaseAndLimits is cases T16 and T19.
+func TestT16T19WrongBaseAndLimits(t *testing.T) {
 	d, bases, gz := hostileDelta(t, LevelDefault)
 	changed := make([]byte, bases[0].Size())
 	if _, err := bases[0].ReadAt(changed, 0); err != nil {
@@ -294,8 +294,8 @@ func bomb(t *testing.T, target int64, old []byte) []byte {
 	return d
 }
 
-// TestBombStops is case T19: a small delta that would write gigabytes stops at the size that its header names.
-func TestBombStops(t *testing.T) {
+// TestT19BombStops is case T19: a small delta that would write gigabytes stops at the size that its header names.
+func TestT19BombStops(t *testing.T) {
 	old := noise(10<<20, 5)
 	out := &counter{}
 	d := bomb(t, 15<<20, old)

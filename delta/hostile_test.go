@@ -63,8 +63,8 @@ func TestBsdiffIsRead(t *testing.T) {
 	}
 }
 
-// TestHostileBsdiff is case T18 of the threat list: control numbers that are negative, huge, or leave the base.
-func TestHostileBsdiff(t *testing.T) {
+// TestT18HostileBsdiff is case T18 of the threat list: control numbers that are negative, huge, or leave the base.
+func TestT18HostileBsdiff(t *testing.T) {
 	old, want := noise(1000, 1), noise(500, 2)
 	bz := func(b []byte) []byte { // one bzip2 stream, made by taking it out of a patch
 		p, err := bsdiff.Bytes(nil, b)
@@ -98,8 +98,8 @@ func TestHostileBsdiff(t *testing.T) {
 	}
 }
 
-// TestHostileFrames is case T20: frames with a window or content beyond what the record may make, and bytes behind the end.
-func TestHostileFrames(t *testing.T) {
+// TestT20HostileFrames is case T20: frames with a window or content beyond what the record may make, and bytes behind the end.
+func TestT20HostileFrames(t *testing.T) {
 	old, want := noise(1000, 1), bytes.Repeat([]byte("want"), 1000)
 	enc, err := zstd.NewWriter(nil)
 	if err != nil {
@@ -154,8 +154,8 @@ func (w *watched) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// TestDigestBeforeDecoding is case T21: a damaged compressed base is refused by its digest, before anything unpacks it.
-func TestDigestBeforeDecoding(t *testing.T) {
+// TestT21DigestBeforeDecoding is case T21: a damaged compressed base is refused by its digest, before anything unpacks it.
+func TestT21DigestBeforeDecoding(t *testing.T) {
 	plain := smallSource()[:300000]
 	old := goGzip(t, plain, 6, 1000)
 	var d bytes.Buffer
