@@ -14,6 +14,9 @@ import (
 	"github.com/wordcab/wcbundle/sign"
 )
 
+// AnnotationKey on a sigstore bundle's entry in index.json is the id of the key that signed.
+const AnnotationKey = "bundle.wordcab.com/key"
+
 // StatementOf reads from a file what its signature has to say: for a bundle about its head, for a patch about its root.
 // Every line of the file is not checked here; only what the statement repeats.
 func StatementOf(ctx context.Context, f *File, issued time.Time) (ocispec.Descriptor, sign.Statement, error) {
@@ -106,7 +109,7 @@ func (l *Layout) AddEnvelope(subject ocispec.Descriptor, envelope []byte) error 
 
 // replace lists a signature in index.json in place of those that old tells, whose blobs go with them.
 func (l *Layout) replace(d ocispec.Descriptor, old func(ocispec.Descriptor) bool) error {
-	keep := map[digest.Digest]bool{digest.FromString("{}"): true, d.Digest: true}
+	keep := map[digest.Digest]bool{d.Digest: true}
 	raw, err := l.contents[d.Digest].ReadBytes(context.Background(), MaxManifest)
 	if err != nil {
 		return err
@@ -118,6 +121,15 @@ func (l *Layout) replace(d ocispec.Descriptor, old func(ocispec.Descriptor) bool
 	for _, b := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
 		keep[b.Digest] = true
 	}
+	if err := l.remove(old, keep); err != nil {
+		return err
+	}
+	l.Index.Manifests = append(l.Index.Manifests, d)
+	return nil
+}
+
+// remove takes from index.json what old tells, with its blobs but those to keep.
+func (l *Layout) remove(old func(ocispec.Descriptor) bool, keep map[digest.Digest]bool) error {
 	var stay []ocispec.Descriptor
 	for _, e := range l.Index.Manifests {
 		if !old(e) {
@@ -128,7 +140,7 @@ func (l *Layout) replace(d ocispec.Descriptor, old func(ocispec.Descriptor) bool
 			return err
 		}
 	}
-	l.Index.Manifests = append(stay, d)
+	l.Index.Manifests = stay
 	return nil
 }
 
@@ -146,7 +158,7 @@ func (l *Layout) drop(e ocispec.Descriptor, keep map[digest.Digest]bool) error {
 		return err
 	}
 	for _, b := range append([]ocispec.Descriptor{e, m.Config}, m.Layers...) {
-		if !keep[b.Digest] {
+		if !keep[b.Digest] && b.Digest != digest.FromString("{}") { // the empty config is everyone's
 			delete(l.contents, b.Digest)
 			l.first = slices.DeleteFunc(l.first, func(d digest.Digest) bool { return d == b.Digest })
 		}
@@ -170,22 +182,72 @@ func (l *Layout) AddCosign(sig sign.CosignSignature) error {
 	return l.replace(d, func(m ocispec.Descriptor) bool { return m.Annotations[annotationCosignKind] == cosignSignatures })
 }
 
-// Attachment is a signature that travels with a file: a manifest with its tag and the small blobs behind it.
+// AddSigstore puts a sigstore bundle by one key about the head into the layout, in place of one by the same key.
+func (l *Layout) AddSigstore(keyID string, sig sign.SigstoreSignature) error {
+	if len(sig.Manifest) == 0 {
+		return errors.New("the sigstore bundle is empty")
+	}
+	for _, b := range sig.Blobs {
+		l.AddFirst("application/octet-stream", b)
+	}
+	d := l.AddFirst(ocispec.MediaTypeImageManifest, sig.Manifest)
+	d.ArtifactType, d.Annotations = sign.MediaSigstore, map[string]string{AnnotationKey: keyID}
+	return l.replace(d, func(m ocispec.Descriptor) bool {
+		return m.ArtifactType == sign.MediaSigstore && m.Annotations[AnnotationKey] == keyID
+	})
+}
+
+// DropCosign takes out what is there for cosign, in either form. The envelope stays.
+func (l *Layout) DropCosign() error {
+	return l.remove(func(m ocispec.Descriptor) bool {
+		return m.ArtifactType == sign.MediaSigstore || m.Annotations[annotationCosignKind] == cosignSignatures
+	}, nil)
+}
+
+// CosignSignature is the head's signature in cosign's simple signing form, with no manifest where the file has none. It is
+// not checked.
+func (f *File) CosignSignature(ctx context.Context, head ocispec.Descriptor) (sign.CosignSignature, error) {
+	out := sign.CosignSignature{Tag: sign.CosignTag(head)}
+	atts, err := f.Attachments(ctx, head.Digest)
+	if err != nil {
+		return out, err
+	}
+	for _, a := range atts {
+		if a.Tag != out.Tag {
+			continue
+		}
+		if out.Manifest, err = f.Fetch(ctx, a.Manifest, MaxEnvelope); err != nil {
+			return out, err
+		}
+		for _, b := range a.Blobs {
+			raw, err := f.Fetch(ctx, b, MaxEnvelope)
+			if err != nil {
+				return out, err
+			}
+			out.Blobs = append(out.Blobs, raw)
+		}
+	}
+	return out, nil
+}
+
+// Attachment is a signature that travels with a file: a manifest with its tag and the small blobs behind it. Without a tag
+// it has the head as its subject, and registries list it by that.
 type Attachment struct {
 	Tag      string
 	Manifest ocispec.Descriptor
 	Blobs    []ocispec.Descriptor
 }
 
-// Attachments are the envelope and the cosign signature of the file's head. They are evidence that others may check;
-// nothing here was verified.
+// maxAttachments bounds them: an envelope, a cosign signature, and a sigstore bundle by each signer.
+const maxAttachments = 2 + sign.MaxSignatures
+
+// Attachments are the envelope and the cosign signatures, in both forms, of the file's head. They are evidence that others
+// may check; nothing here was verified.
 func (f *File) Attachments(ctx context.Context, head digest.Digest) ([]Attachment, error) {
 	var out []Attachment
 	for _, d := range f.Index.Manifests {
-		tag := d.Annotations[ocispec.AnnotationRefName]
-		envelope := d.ArtifactType == ArtifactEnvelope && d.Annotations[AnnotationSubject] == string(head)
-		cosign := d.Annotations[annotationCosignKind] == cosignSignatures && tag == "sha256-"+head.Encoded()+".sig"
-		if !envelope && !cosign {
+		tag, ok := attachmentTag(d, head)
+		if !ok {
 			continue
 		}
 		raw, err := f.Fetch(ctx, d, MaxManifest)
@@ -196,16 +258,30 @@ func (f *File) Attachments(ctx context.Context, head digest.Digest) ([]Attachmen
 		if err := unmarshalManifest(raw, &m); err != nil {
 			return nil, err
 		}
-		a := Attachment{Tag: tag, Manifest: plain(d), Blobs: append([]ocispec.Descriptor{m.Config}, m.Layers...)}
-		if envelope {
-			a.Tag = EnvelopeTag(head)
+		if tag == "" && (m.Subject == nil || m.Subject.Digest != head) {
+			continue
 		}
+		a := Attachment{Tag: tag, Manifest: plain(d), Blobs: append([]ocispec.Descriptor{m.Config}, m.Layers...)}
 		if len(a.Blobs) > 65 {
 			return nil, f.fail("a signature has more than 64 layers")
 		}
-		out = append(out, a)
+		if out = append(out, a); len(out) > maxAttachments {
+			return nil, f.fail("more than %d signatures are about its head", maxAttachments)
+		}
 	}
 	return out, nil
+}
+
+// attachmentTag tells a signature about head by its entry in index.json, and under which tag registries hold it.
+func attachmentTag(d ocispec.Descriptor, head digest.Digest) (string, bool) {
+	cosign := "sha256-" + head.Encoded() + ".sig"
+	switch {
+	case d.ArtifactType == ArtifactEnvelope && d.Annotations[AnnotationSubject] == string(head):
+		return EnvelopeTag(head), true
+	case d.Annotations[annotationCosignKind] == cosignSignatures && d.Annotations[ocispec.AnnotationRefName] == cosign:
+		return cosign, true
+	}
+	return "", d.ArtifactType == sign.MediaSigstore
 }
 
 // Frame lists the blobs that hold a file together: what index.json names, and the blobs of roots and signatures.

@@ -3,6 +3,7 @@ package install
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -276,12 +277,19 @@ func (l *transfer) manifests(ctx context.Context, raw map[digest.Digest][]byte) 
 	return nil
 }
 
+// manifest pushes a manifest that is not there. One with a subject is pushed again: where the registry does not list such
+// manifests by itself the client does, and a run that was killed between the two has not.
 func (l *transfer) manifest(ctx context.Context, repo string, d ocispec.Descriptor, raw []byte) error {
 	ok, err := l.opt.Registry.Has(ctx, repo, d)
-	if err != nil || ok {
+	if err != nil || ok && !hasSubject(raw) {
 		return err
 	}
 	return l.opt.Registry.Push(ctx, repo, d, bytes.NewReader(raw))
+}
+
+func hasSubject(manifest []byte) bool {
+	var m ocispec.Manifest
+	return json.Unmarshal(manifest, &m) == nil && m.Subject != nil
 }
 
 // small reads a manifest from the file or, where a patch leaves it out, from the registry.
@@ -369,7 +377,12 @@ func (l *transfer) attachments(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := l.opt.Registry.Tag(ctx, repo, a.Manifest, raw, a.Tag); err != nil {
+		if a.Tag == "" {
+			err = l.opt.Registry.Push(ctx, repo, a.Manifest, bytes.NewReader(raw))
+		} else {
+			err = l.opt.Registry.Tag(ctx, repo, a.Manifest, raw, a.Tag)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -35,24 +35,68 @@ type CosignSignature struct {
 // SignCosign makes the signatures of all signers in cosign's simple signing form. The reference, host/repository with
 // or without tag, is written into the payload as the claimed identity; cosign does not compare it.
 func SignCosign(subject ocispec.Descriptor, reference string, signers ...Signer) (CosignSignature, error) {
-	if len(signers) == 0 || len(signers) > MaxSignatures {
+	return signSimple(nil, subject, reference, signers)
+}
+
+// AddCosign is SignCosign for a subject that has a signature: what other keys signed stays.
+func AddCosign(old CosignSignature, subject ocispec.Descriptor, reference string, signers ...Signer) (CosignSignature, error) {
+	layers, err := simpleLayers(old)
+	if err != nil {
+		return CosignSignature{}, fmt.Errorf("adding to a cosign signature: %w", err)
+	}
+	layers, err = byOthers(layers, signers)
+	if err != nil {
+		return CosignSignature{}, fmt.Errorf("adding to a cosign signature: %w", err)
+	}
+	return signSimple(layers, subject, reference, signers)
+}
+
+// byOthers leaves out what one of the signers signed.
+func byOthers(layers []oci.Signature, signers []Signer) ([]oci.Signature, error) {
+	var stay []oci.Signature
+	for _, l := range layers {
+		claim, err := l.Payload()
+		if err != nil {
+			return nil, err
+		}
+		text, err := l.Base64Signature()
+		if err != nil {
+			return nil, err
+		}
+		sig, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(signers, func(s Signer) bool {
+			k, err := NewPublicKey(s.Public())
+			return err == nil && k.Verify(claim, sig) == nil
+		}) {
+			stay = append(stay, l)
+		}
+	}
+	return stay, nil
+}
+
+func signSimple(layers []oci.Signature, subject ocispec.Descriptor, reference string, signers []Signer) (CosignSignature, error) {
+	if len(signers) == 0 || len(layers)+len(signers) > MaxSignatures {
 		return CosignSignature{}, fmt.Errorf("signing for cosign: want 1 to %d signers", MaxSignatures)
 	}
 	claim, err := CosignMessage(subject, reference)
 	if err != nil {
 		return CosignSignature{}, err
 	}
-	layers := make([]oci.Signature, len(signers))
-	for i, s := range signers {
-		if layers[i], err = simpleSign(claim, s); err != nil {
+	for _, s := range signers {
+		l, err := simpleSign(claim, s)
+		if err != nil {
 			return CosignSignature{}, fmt.Errorf("signing for cosign: %w", err)
 		}
+		layers = append(layers, l)
 	}
 	image, err := mutate.AppendSignatures(empty.Signatures(), false, layers...)
 	if err != nil {
 		return CosignSignature{}, fmt.Errorf("signing for cosign: %w", err)
 	}
-	return collect(image, claim, subject)
+	return collect(image, layers, subject)
 }
 
 // CosignMessage is what SignCosign lets the signers sign.
@@ -86,7 +130,7 @@ func simpleSign(claim []byte, s Signer) (oci.Signature, error) {
 	return static.NewSignature(claim, base64.StdEncoding.EncodeToString(raw))
 }
 
-func collect(image v1.Image, claim []byte, subject ocispec.Descriptor) (CosignSignature, error) {
+func collect(image v1.Image, layers []oci.Signature, subject ocispec.Descriptor) (CosignSignature, error) {
 	manifest, err := image.RawManifest()
 	if err != nil {
 		return CosignSignature{}, fmt.Errorf("signing for cosign: %w", err)
@@ -95,7 +139,17 @@ func collect(image v1.Image, claim []byte, subject ocispec.Descriptor) (CosignSi
 	if err != nil {
 		return CosignSignature{}, fmt.Errorf("signing for cosign: %w", err)
 	}
-	return CosignSignature{Manifest: manifest, Blobs: [][]byte{config, claim}, Tag: CosignTag(subject)}, nil
+	out := CosignSignature{Manifest: manifest, Blobs: [][]byte{config}, Tag: CosignTag(subject)}
+	for _, l := range layers {
+		claim, err := l.Payload()
+		if err != nil {
+			return CosignSignature{}, fmt.Errorf("signing for cosign: %w", err)
+		}
+		if !slices.ContainsFunc(out.Blobs, func(b []byte) bool { return bytes.Equal(b, claim) }) {
+			out.Blobs = append(out.Blobs, claim)
+		}
+	}
+	return out, nil
 }
 
 // CosignTag is the tag under which cosign looks for signatures of a manifest.

@@ -57,6 +57,27 @@ func TestSignCosign(t *testing.T) {
 	}
 }
 
+func TestAddCosign(t *testing.T) {
+	a, b := newSigner(t, ECDSAP256), newSigner(t, Ed25519)
+	subject, sig := signedForCosign(t, a)
+	for _, again := range []Signer{b, a, b} { // a second time by the same key is no second signature
+		var err error
+		if sig, err = AddCosign(sig, subject, "registry.example.com/wordcab/release:2.9.0", again); err != nil {
+			t.Fatal(err)
+		}
+	}
+	layers, err := simpleLayers(sig)
+	if err != nil || len(layers) != 2 || len(sig.Blobs) != 2 {
+		t.Errorf("%d layers, %d blobs, %v", len(layers), len(sig.Blobs), err)
+	}
+	if ids, err := VerifyCosign(subject, sig, publicOf(t, a), publicOf(t, b)); err != nil || len(ids) != 2 {
+		t.Errorf("signed by %v, %v", ids, err)
+	}
+	if _, err := AddCosign(CosignSignature{Manifest: []byte("x")}, subject, "a/b", a); err == nil {
+		t.Error("added to what is no signature")
+	}
+}
+
 func TestVerifyCosignRefuses(t *testing.T) {
 	s := newSigner(t, ECDSAP256)
 	key := publicOf(t, s)

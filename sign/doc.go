@@ -116,6 +116,29 @@
 // application/vnd.dev.cosign.simplesigning.v1+json per signer, the signature in the annotation
 // dev.cosignproject.cosign/signature. It proves that a key signed a digest. It gives no authority: Open does not look at it.
 //
+// AddCosign keeps what other keys signed.
+//
+// SignSigstore writes the form that cosign 3 writes by default, one for each
+// signer: an OCI image manifest of artifact type
+// application/vnd.dev.sigstore.bundle.v0.3+json with the empty config, the signed
+// manifest as its subject, and one layer of the same media type, in JSON:
+//
+//	{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json",
+//	 "verificationMaterial":{"publicKey":{"hint":BASE64}},
+//	 "dsseEnvelope":{"payload":BASE64,"payloadType":"application/vnd.in-toto+json","signatures":[{"sig":BASE64}]}}
+//
+// The hint is the SHA-256 of the key's PKIX DER; it selects nothing. The payload is
+//
+//	{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":HEX}}],
+//	 "predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}
+//
+// VerifyCosign and VerifySigstore read both forms as cosign writes them with a key,
+// at most 1 MiB each. VerifySigstore wants exactly one signature, that payload
+// type, that predicate type and exactly one subject with no digest but sha256; the
+// subject may have a name and annotations, the predicate may say anything, and
+// what a transparency log or time stamping authority added is passed over. Source
+// of the form: sigstore protobuf-specs, bundle v0.3.
+//
 // # Refused
 //
 // There is no unsigned mode, no warning instead of an error, no transparency log, no network, and no RSA below 3072 bits.
