@@ -42,6 +42,7 @@ type BuildReport struct {
 	Head       ocispec.Descriptor
 	Release    *Release
 	Discovered []string // images that rendering found and the definition does not list
+	Notes      []string // what does not travel or could not be looked up
 	Bytes      int64
 }
 
@@ -74,7 +75,7 @@ func Build(ctx context.Context, def *Definition, opt BuildOptions) (*Layout, Bui
 	if err != nil {
 		return nil, BuildReport{}, err
 	}
-	return b.layout, BuildReport{Head: head, Release: b.release, Discovered: discovered, Bytes: b.layout.Size()}, nil
+	return b.layout, BuildReport{Head: head, Release: b.release, Discovered: discovered, Notes: b.notes, Bytes: b.layout.Size()}, nil
 }
 
 type builder struct {
@@ -82,6 +83,7 @@ type builder struct {
 	layout  *Layout
 	lines   map[digest.Digest]*Blob
 	release *Release
+	notes   []string
 }
 
 func releaseOf(def *Definition, created time.Time) *Release {
@@ -315,6 +317,13 @@ func (b *builder) carrier(head ocispec.Descriptor) error {
 	}
 	for _, i := range b.release.Images {
 		ix.Manifests = append(ix.Manifests, named(i.Manifest, i.Ref))
+		for _, r := range i.Referrers {
+			if r.Tag == "" {
+				ix.Manifests = append(ix.Manifests, r.Manifest)
+			} else {
+				ix.Manifests = append(ix.Manifests, named(r.Manifest, r.Tag))
+			}
+		}
 	}
 	for _, m := range b.release.Models {
 		ix.Manifests = append(ix.Manifests, named(m.Manifest, m.Ref))

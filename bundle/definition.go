@@ -112,6 +112,9 @@ func (d *Definition) Check(dir string) error {
 		if p, ok := strings.CutPrefix(i.Source, "docker-archive:"); ok {
 			add(exists(dir, "images[].source", p))
 		}
+		if i.Key != "" {
+			add(exists(dir, "images[].key", i.Key))
+		}
 	}
 	for _, m := range d.Models {
 		if !idForm.MatchString(m.ID) {

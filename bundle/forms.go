@@ -83,10 +83,12 @@ type ChartSource struct {
 }
 
 // ImageSource says where the image behind a reference is taken from: oci:DIR[:TAG], docker-archive:FILE, or a registry
-// reference. A reference that rendering finds and that has no line here is pulled from its own registry.
+// reference. A reference that rendering finds and that has no line here is pulled from its own registry. Key is a file with
+// a public key: the image, or the index that it is taken from, must have a cosign signature by it in the source.
 type ImageSource struct {
 	Ref    string `json:"ref"`
 	Source string `json:"source,omitempty"`
+	Key    string `json:"key,omitempty"`
 }
 
 // ModelSource is a folder or file of weights. Ref is how charts name the model; the default is
@@ -203,10 +205,18 @@ type Chart struct {
 	Values    string             `json:"values,omitempty"` // YAML, the definition's value files merged
 }
 
-// Image is a reference as charts write it and the manifest or index behind it, untouched.
+// Image is a reference as charts write it and the manifest or index behind it, untouched. Referrers are what its source held
+// about it: signatures, attestations, SBOMs. They travel as they are, and nothing is decided by them.
 type Image struct {
-	Ref      string             `json:"ref"`
+	Ref       string             `json:"ref"`
+	Manifest  ocispec.Descriptor `json:"manifest"`
+	Referrers []Referrer         `json:"referrers,omitempty"` // at most 64
+}
+
+// Referrer is a manifest about an image or about a manifest of its index.
+type Referrer struct {
 	Manifest ocispec.Descriptor `json:"manifest"`
+	Tag      string             `json:"tag,omitempty"` // cosign's, sha256-HEX.sig|att|sbom; without, the manifest names its subject
 }
 
 // Model is a model as a ModelPack artifact.

@@ -126,6 +126,14 @@ func (r *Release) checkNamed(known map[digest.Digest]int64) error {
 		if err := named("image "+i.Ref, i.Manifest); err != nil {
 			return err
 		}
+		for _, x := range i.Referrers {
+			if err := named("referrer of image "+i.Ref, x.Manifest); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.checkReferrers(); err != nil {
+		return err
 	}
 	for _, m := range r.Models {
 		if !idForm.MatchString(m.ID) {

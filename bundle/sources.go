@@ -47,22 +47,26 @@ func openLayoutDir(ctx context.Context, dir, rest string) (source, string, error
 		}
 	}
 	abs := inDir(dir, path)
-	s, err := oci.NewFromFS(ctx, os.DirFS(abs))
+	store, err := oci.NewFromFS(ctx, os.DirFS(abs))
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the OCI layout %s: %w", path, err)
+	}
+	s := layoutSource{ReadOnlyStore: store, dir: os.DirFS(abs)}
+	b, err := os.ReadFile(inDir(abs, ocispec.ImageIndexFile))
+	if err == nil {
+		err = json.Unmarshal(b, &s.index)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("reading the OCI layout %s: %w", path, err)
 	}
 	if tag != "" {
 		return s, tag, nil
 	}
-	b, err := os.ReadFile(inDir(abs, ocispec.ImageIndexFile))
-	if err != nil {
-		return nil, "", fmt.Errorf("reading the OCI layout %s: %w", path, err)
+	images := s.images(ctx)
+	if len(images) != 1 {
+		return nil, "", fmt.Errorf("the OCI layout %s has %d images: name one as oci:%s:TAG", path, len(images), path)
 	}
-	var ix ocispec.Index
-	if err := json.Unmarshal(b, &ix); err != nil || len(ix.Manifests) != 1 {
-		return nil, "", fmt.Errorf("the OCI layout %s has %d images: name one as oci:%s:TAG", path, len(ix.Manifests), path)
-	}
-	return s, string(ix.Manifests[0].Digest), nil
+	return s, string(images[0].Digest), nil
 }
 
 // openDockerArchive reads the one image of a docker save file. Such a file has no registry manifest; the one made here is
@@ -135,7 +139,8 @@ func openRemote(ref string) (source, string, error) {
 		return nil, "", fmt.Errorf("reading the registry credentials: %w", err)
 	}
 	repo.Client = &auth.Client{Client: retry.DefaultClient, Cache: auth.NewCache(), Credential: credentials.Credential(store)}
-	return repo, r.Identifier(), nil
+	repo.ReferrerListMaxPages = MaxReferrers
+	return remoteSource{repo}, r.Identifier(), nil
 }
 
 // collectImage walks an image's graph and adds all of it to the layout and, as closure lines, to the release.
@@ -152,9 +157,14 @@ func (b *builder) collectImage(ctx context.Context, i ImageSource) error {
 	if err != nil {
 		return fmt.Errorf("image %s: finding %s: %w", i.Ref, src, err)
 	}
-	root = plain(root)
-	if root, err = b.choosePlatform(ctx, s, i.Ref, root); err != nil {
+	found := plain(root)
+	if root, err = b.choosePlatform(ctx, s, i.Ref, found); err != nil {
 		return fmt.Errorf("image %s: %w", i.Ref, err)
+	}
+	if i.Key != "" {
+		if err := b.checkKey(ctx, s, i, found, root); err != nil {
+			return err
+		}
 	}
 	repo, err := RepoOf(i.Ref)
 	if err != nil {
@@ -163,7 +173,11 @@ func (b *builder) collectImage(ctx context.Context, i ImageSource) error {
 	if err := b.walk(ctx, s, root, repo); err != nil {
 		return fmt.Errorf("image %s: %w", i.Ref, err)
 	}
-	b.release.Images = append(b.release.Images, Image{Ref: i.Ref, Manifest: root})
+	about, err := b.collectReferrers(ctx, s, i.Ref, found, root)
+	if err != nil {
+		return fmt.Errorf("image %s: %w", i.Ref, err)
+	}
+	b.release.Images = append(b.release.Images, Image{Ref: i.Ref, Manifest: root, Referrers: about})
 	return nil
 }
 

@@ -319,6 +319,9 @@ func (l *transfer) tags(ctx context.Context, raw map[digest.Digest][]byte) error
 		if err := l.tagRef(ctx, i.Ref, i.Manifest, raw); err != nil {
 			return err
 		}
+		if err := l.tagReferrers(ctx, i, raw); err != nil {
+			return err
+		}
 	}
 	for _, m := range rel.Models {
 		if err := l.tagRef(ctx, m.Ref, m.Manifest, raw); err != nil {
@@ -347,6 +350,23 @@ func (l *transfer) tagRef(ctx context.Context, ref string, d ocispec.Descriptor,
 		return nil
 	}
 	return l.opt.Registry.Tag(ctx, repo, d, raw[d.Digest], tag)
+}
+
+// tagReferrers gives an image's signatures the tags under which cosign looks for them.
+func (l *transfer) tagReferrers(ctx context.Context, i bundle.Image, raw map[digest.Digest][]byte) error {
+	repo, err := bundle.RepoOf(i.Ref)
+	if err != nil {
+		return err
+	}
+	for _, r := range i.Referrers {
+		if r.Tag == "" {
+			continue
+		}
+		if err := l.opt.Registry.Tag(ctx, repo, r.Manifest, raw[r.Manifest.Digest], r.Tag); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attachments bring the signatures along, so that anyone at the site can check the head again.

@@ -79,7 +79,7 @@ platforms: [linux/amd64]
 upgrade: {from: ">=1.0.0", maxMinorSkip: 6}
 charts:
 - {name: %[1]s, source: ./chart, release: %[1]s, namespace: %[1]s, values: []}
-images: []   # what rendering cannot see, and where images are taken from: {ref: ..., source: "oci:./images/NAME"}
+images: []   # what rendering cannot see, and where images are taken from: {ref: ..., source: "oci:./images/NAME", key: vendor.pub}
 models: []   # {id: asr-large-v4, ref: registry.example.com/models/asr:4, source: ./models/asr-large-v4}
 pools: []    # {name: asr, order: 10, workloads: [{kind: Deployment, name: asr}], gates: {post: [], soak: 1m}}
 `
@@ -126,7 +126,11 @@ func build(c *cli.Context) error {
 		return err
 	}
 	sum := buildSummary{Path: out, Name: def.Metadata.Name, Version: def.Metadata.Version, Head: string(rep.Head.Digest), Bytes: rep.Bytes,
-		Blobs: len(rep.Release.Closure), Images: len(rep.Release.Images), Models: len(rep.Release.Models), Discovered: rep.Discovered}
+		Blobs: len(rep.Release.Closure), Images: len(rep.Release.Images), Models: len(rep.Release.Models), Discovered: rep.Discovered,
+		Notes: rep.Notes}
+	for _, i := range rep.Release.Images {
+		sum.Referrers += len(i.Referrers)
+	}
 	return show(c, sum, sum.table)
 }
 
@@ -139,7 +143,9 @@ type buildSummary struct {
 	Blobs      int      `json:"blobs"`
 	Images     int      `json:"images"`
 	Models     int      `json:"models"`
+	Referrers  int      `json:"referrers,omitempty"` // signatures and the like of the images
 	Discovered []string `json:"discovered,omitempty"`
+	Notes      []string `json:"notes,omitempty"`
 }
 
 func (s buildSummary) table(w io.Writer) error {
@@ -147,6 +153,12 @@ func (s buildSummary) table(w io.Writer) error {
 	fmt.Fprintf(w, "content\t%d images, %d models\n", s.Images, s.Models)
 	for _, d := range s.Discovered {
 		fmt.Fprintf(w, "found\t%s (by rendering; not listed in the definition)\n", d)
+	}
+	if s.Referrers > 0 {
+		fmt.Fprintf(w, "attached\t%d signatures, attestations and the like of the images\n", s.Referrers)
+	}
+	for _, n := range s.Notes {
+		fmt.Fprintf(w, "note\t%s\n", n)
 	}
 	_, err := fmt.Fprintf(w, "next\twcbundle sign --key KEY %s\n", s.Path)
 	return err

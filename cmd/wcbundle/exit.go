@@ -113,6 +113,7 @@ func report(w io.Writer, err error) int {
 func answerTo(err error) answer {
 	var usage usageError
 	var untrusted *sign.UntrustedError
+	var imageKey *bundle.ImageKeyError
 	var damaged *bundle.DigestError
 	var form *bundle.FormError
 	var base *install.BaseError
@@ -125,6 +126,8 @@ func answerTo(err error) answer {
 		return answer{exitUsage, "wcbundle COMMAND --help shows how it is used"}
 	case errors.As(err, new(fileDeltaError)):
 		return fileDeltaAnswer(err)
+	case errors.As(err, &imageKey):
+		return imageKeyAnswer(imageKey)
 	case errors.As(err, &untrusted):
 		return untrustedAnswer(untrusted)
 	case errors.As(err, new(*bundle.ContentError)):
@@ -222,6 +225,18 @@ var trustAnswers = map[sign.Reason]answer{
 	sign.NotYet:         {exitNotYet, "check this machine's clock; if it is right, the signer's was wrong: ask the vendor"},
 	sign.Expired:        {exitExpired, "ask the vendor for one that is still valid, and check this machine's clock"},
 	sign.WrongBase:      {exitBase, "ask for a patch made from a release that the site has, or load the full bundle"},
+}
+
+// imageKeyAnswer is about an image that a definition wants signed.
+func imageKeyAnswer(e *bundle.ImageKeyError) answer {
+	var judged *sign.UntrustedError
+	switch {
+	case !errors.As(e.Err, &judged):
+		return answer{exitError, "mend the source, or take the image with its signatures into a registry of your own"}
+	case judged.Reason == sign.Unsigned:
+		return answer{exitUnsigned, "name a source that holds the image's signatures, or have it signed: cosign sign --key KEY REPOSITORY@DIGEST"}
+	}
+	return answer{exitWrongKey, "name the key that its vendor signs with in the line's key; if it is the right one, do not ship the image"}
 }
 
 func untrustedAnswer(e *sign.UntrustedError) answer {

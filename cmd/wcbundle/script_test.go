@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 			"made": made, "site": newSite, "cptree": copyTree, "forge": forge, "proxy": between, "elsewhere": checkElsewhere,
 			"damage": damage, "plant": plant, "registry-whole": checkWhole, "spoil": spoil, "zeros": zeros, "blob-of": blobOf,
 			"wrong-delta": wrongDelta, "push-other": pushOther, "hostile-model": hostileModel, "chart-bomb": chartBomb,
-			"layout": listLayout, "referrers": listReferrers,
+			"layout": listLayout, "referrers": listReferrers, "expand": expandRegistry, "cosigned": cosignImage, "tags": listTags,
 		},
 	})
 }
