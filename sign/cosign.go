@@ -3,6 +3,9 @@ package sign
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -17,6 +20,7 @@ import (
 	"github.com/sigstore/cosign/v2/pkg/oci/empty"
 	"github.com/sigstore/cosign/v2/pkg/oci/mutate"
 	"github.com/sigstore/cosign/v2/pkg/oci/static"
+	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/payload"
 
 	"github.com/wordcab/wcbundle/internal/strict"
@@ -175,16 +179,16 @@ func VerifyCosign(subject ocispec.Descriptor, sig CosignSignature, keys ...Publi
 	var last error
 	for _, layer := range layers {
 		for _, key := range keys {
-			if key.verifier == nil {
-				continue
+			for _, v := range key.cosignVerifiers() {
+				_, err := cosign.VerifyImageSignature(context.Background(), layer, hash, &cosign.CheckOpts{
+					SigVerifier: v, IgnoreTlog: true, IgnoreSCT: true, Offline: true, ClaimVerifier: cosign.SimpleClaimVerifier})
+				if err != nil {
+					last = err
+					continue
+				}
+				ids = append(ids, key.id)
+				break
 			}
-			_, err := cosign.VerifyImageSignature(context.Background(), layer, hash, &cosign.CheckOpts{
-				SigVerifier: key.verifier, IgnoreTlog: true, IgnoreSCT: true, Offline: true, ClaimVerifier: cosign.SimpleClaimVerifier})
-			if err != nil {
-				last = err
-				continue
-			}
-			ids = append(ids, key.id)
 		}
 	}
 	if len(ids) == 0 {
@@ -192,6 +196,26 @@ func VerifyCosign(subject ocispec.Descriptor, sig CosignSignature, keys ...Publi
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
+}
+
+// cosignVerifiers are the ways in which a key signs: our own and, where they differ, those of cosign sign. Since 2.5 it signs
+// with Ed25519ph and, for P-384, SHA-384, and cosign verify does not take either without being told.
+func (k PublicKey) cosignVerifiers() []signature.Verifier {
+	if k.verifier == nil {
+		return nil
+	}
+	out := []signature.Verifier{k.verifier}
+	switch key := k.key.(type) {
+	case ed25519.PublicKey:
+		if v, err := signature.LoadED25519phVerifier(key); err == nil {
+			out = append(out, v)
+		}
+	case *ecdsa.PublicKey:
+		if v, err := signature.LoadECDSAVerifier(key, crypto.SHA384); err == nil && k.algorithm == ECDSAP384 {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 // simpleLayers checks form and digests of a cosign signature and returns its layers.

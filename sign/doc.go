@@ -118,10 +118,9 @@
 //
 // AddCosign keeps what other keys signed.
 //
-// SignSigstore writes the form that cosign 3 writes by default, one for each
-// signer: an OCI image manifest of artifact type
-// application/vnd.dev.sigstore.bundle.v0.3+json with the empty config, the signed
-// manifest as its subject, and one layer of the same media type, in JSON:
+// SignSigstore writes the form that cosign 3 writes by default, one for each signer: an OCI image manifest of artifact type
+// application/vnd.dev.sigstore.bundle.v0.3+json with the empty config, the signed manifest as its subject, and one layer of the
+// same media type, in JSON:
 //
 //	{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json",
 //	 "verificationMaterial":{"publicKey":{"hint":BASE64}},
@@ -132,12 +131,11 @@
 //	{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":HEX}}],
 //	 "predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}
 //
-// VerifyCosign and VerifySigstore read both forms as cosign writes them with a key,
-// at most 1 MiB each. VerifySigstore wants exactly one signature, that payload
-// type, that predicate type and exactly one subject with no digest but sha256; the
-// subject may have a name and annotations, the predicate may say anything, and
-// what a transparency log or time stamping authority added is passed over. Source
-// of the form: sigstore protobuf-specs, bundle v0.3.
+// VerifyCosign and VerifySigstore read both forms as cosign writes them with a key, at most 1 MiB each. VerifySigstore wants
+// exactly one signature, that payload type, that predicate type, and exactly one subject with no digest but sha256. The subject
+// may have a name and annotations, the predicate may say anything, and what a transparency log or time stamping authority added
+// is passed over. Both also take what cosign sign makes with two kinds of keys: Ed25519ph (RFC 8032) by an Ed25519 key, and
+// SHA-384 by one on P-384. Source of the form: sigstore protobuf-specs, bundle v0.3.
 //
 // # Refused
 //

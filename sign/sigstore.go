@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -167,13 +168,7 @@ func VerifySigstore(subject ocispec.Descriptor, bundle []byte, keys ...PublicKey
 	if err != nil {
 		return "", err
 	}
-	id := ""
-	for _, k := range keys {
-		if k.verifier != nil && k.Verify(preAuth(payloadType, payload), sig) == nil {
-			id = k.id
-			break
-		}
-	}
+	id := signerOf(preAuth(payloadType, payload), sig, keys)
 	if id == "" {
 		return "", refuse(WrongKey, "", "the signature is by none of the keys")
 	}
@@ -181,6 +176,18 @@ func VerifySigstore(subject ocispec.Descriptor, bundle []byte, keys ...PublicKey
 		return "", err
 	}
 	return id, nil
+}
+
+// signerOf is the id of the key that made a signature, "" for none of them.
+func signerOf(message, sig []byte, keys []PublicKey) string {
+	for _, k := range keys {
+		for _, v := range k.cosignVerifiers() {
+			if v.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil {
+				return k.id
+			}
+		}
+	}
+	return ""
 }
 
 // openSigstore checks the form of a sigstore bundle and returns its payload and its one signature; it verifies nothing.

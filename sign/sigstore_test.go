@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,57 @@ func TestVerifySigstoreRefuses(t *testing.T) {
 	}
 	if _, err := VerifySigstore(ocispec.Descriptor{}, plain, key); err == nil {
 		t.Error("no digest: accepted")
+	}
+}
+
+// TestUpstreamSignatures reads what the cosign commands 2.6.5 (legacy) and 3.1.3 (sigstore bundle) wrote for an image with a key
+// of each kind. With Ed25519 they sign Ed25519ph, with P-384 over SHA-384.
+func TestUpstreamSignatures(t *testing.T) {
+	for _, algorithm := range []string{"ecdsa-p256", "ecdsa-p384", "ed25519", "rsa-3072"} {
+		read := func(name string) []byte {
+			t.Helper()
+			b, err := os.ReadFile("testdata/upstream/" + algorithm + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		key, err := LoadPublic(read(".pub"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bundle := read(".cosign-3.1.3.json")
+		payload, _, err := openSigstore(bundle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st cosignStatement
+		if err := json.Unmarshal(payload, &st); err != nil {
+			t.Fatal(err)
+		}
+		subject := ocispec.Descriptor{Digest: digest.Digest("sha256:" + st.Subject[0].Digest.SHA256)}
+		if id, err := VerifySigstore(subject, bundle, publicOf(t, newSigner(t, Ed25519)), key); err != nil || id != key.KeyID() {
+			t.Errorf("%s: cosign 3: %q, %v", algorithm, id, err)
+		}
+		claim := read(".cosign-2.6.5.payload.json")
+		var form struct {
+			Critical struct {
+				Image struct {
+					Digest digest.Digest `json:"docker-manifest-digest"`
+				} `json:"image"`
+			} `json:"critical"`
+		}
+		if err := json.Unmarshal(claim, &form); err != nil {
+			t.Fatal(err)
+		}
+		sig := CosignSignature{Manifest: read(".cosign-2.6.5.manifest.json"), Blobs: [][]byte{claim}}
+		ids, err := VerifyCosign(ocispec.Descriptor{Digest: form.Critical.Image.Digest}, sig, key)
+		if err != nil || len(ids) != 1 || ids[0] != key.KeyID() {
+			t.Errorf("%s: cosign 2: %v, %v", algorithm, ids, err)
+		}
+		if _, err := VerifyCosign(ocispec.Descriptor{Digest: form.Critical.Image.Digest}, sig, publicOf(t, newSigner(t, Ed25519)), publicOf(t, newSigner(t, ECDSAP384))); err == nil {
+			t.Errorf("%s: other keys are accepted", algorithm)
+		}
 	}
 }
 
