@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := -trimpath -buildvcs=false
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test race fuzz lint golden e2e demo bench bench-quick arm64 clean ci
+.PHONY: build test race fuzz lint golden e2e interop demo bench bench-quick arm64 clean ci
 
 build: bin/wcbundle
 
@@ -38,6 +38,10 @@ golden:
 
 e2e: build
 	./e2e/run.sh test
+
+# What upstream cosign 2.6.5 and 3.1.3 make of our signatures and we of theirs; part of e2e.
+interop: build
+	./e2e/run.sh interop
 
 demo: build
 	./e2e/run.sh demo

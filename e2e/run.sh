@@ -1,6 +1,8 @@
 #!/bin/bash
 # Sets the story up and runs it: run.sh test (assertions, needs root) or run.sh demo (prints it, leaves out what it must).
 #
+# test runs the interoperation with upstream cosign first, which needs no cluster: run.sh interop runs nothing else.
+#
 # Builds what it needs into ${WCBUNDLE_CACHE:-~/.cache/wcbundle}, makes the inputs from public packages, brings up a cluster
 # in network namespaces without a route out, runs the story inside them and takes everything down again.
 #   WCBUNDLE_DEMO_KUBECONFIG, WCBUNDLE_DEMO_REGISTRY, WCBUNDLE_DEMO_PULL   use this cluster, and this registry that its
@@ -8,9 +10,10 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 cd "$HERE/.."
-MODE=${1:?test or demo}
+MODE=${1:?test, interop or demo}
 CACHE=${WCBUNDLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wcbundle}
 COSIGN_VERSION=v2.6.5
+COSIGN3_VERSION=v3.1.3
 export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
 export SITE=story SITE_ID=${SITE_ID:-7} KWOK_NODES=2
 
@@ -26,18 +29,37 @@ trap finish EXIT
 
 packages() {
   local missing=()
-  command -v npm >/dev/null || missing+=(npm)
-  command -v dpkg-deb >/dev/null || missing+=(dpkg)
+  command -v ip >/dev/null || missing+=(iproute2)
+  if [ "$MODE" != interop ]; then
+    command -v npm >/dev/null || missing+=(npm)
+    command -v dpkg-deb >/dev/null || missing+=(dpkg)
+  fi
   [ ${#missing[@]} = 0 ] || { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; } >&2
 }
 
+# cosign MODULE VERSION builds upstream's command once and prints its path.
 cosign() {
-  local dir=$CACHE/cosign-$COSIGN_VERSION
+  local dir=$CACHE/cosign-$2
   if [ ! -x "$dir/cosign" ]; then
-    say "building upstream cosign $COSIGN_VERSION, once: about 4 minutes on 2 cores"
-    GOBIN=$dir go install -ldflags '-s -w' "github.com/sigstore/cosign/v2/cmd/cosign@$COSIGN_VERSION"
+    say "building upstream cosign $2, once: about 4 minutes on 2 cores"
+    GOBIN=$dir go install -ldflags '-s -w' "$1/cmd/cosign@$2"
   fi
   echo "$dir/cosign"
+}
+
+cosign2() { cosign github.com/sigstore/cosign/v2 "$COSIGN_VERSION"; }
+cosign3() { cosign github.com/sigstore/cosign/v3 "$COSIGN3_VERSION"; }
+
+# interop runs where there is no network but a loopback device of its own.
+interop() {
+  say "with upstream cosign $COSIGN_VERSION and $COSIGN3_VERSION, both ways: about 4 minutes"
+  INTEROP_COSIGN2=$(cosign2)
+  INTEROP_COSIGN3=$(cosign3)
+  export INTEROP_COSIGN2 INTEROP_COSIGN3 INTEROP_BINARY=$PWD/bin/wcbundle
+  go test -c -tags e2e -o "$work/interop.test" ./e2e/interop
+  local alone=(unshare -n)
+  [ "$(id -u)" = 0 ] || alone=(unshare -rn)
+  (cd e2e/interop && "${alone[@]}" bash -c 'ip link set lo up; exec "$@"' interop "$work/interop.test" -test.v -test.timeout 20m)
 }
 
 setting() { sed -n "s/^$1=//p" "$work/site.env"; }
@@ -54,6 +76,8 @@ own_cluster() {
 }
 
 packages
+if [ "$MODE" != demo ]; then interop; fi
+if [ "$MODE" = interop ]; then exit; fi
 inside=()
 if [ -n "${WCBUNDLE_DEMO_KUBECONFIG:-}" ]; then
   : "${WCBUNDLE_DEMO_REGISTRY:?a registry that this cluster pulls from, host:port}"
@@ -63,7 +87,7 @@ elif [ "$(id -u)" = 0 ]; then
 else
   say "no root and no WCBUNDLE_DEMO_KUBECONFIG: the steps that need a cluster are left out"
 fi
-STORY_COSIGN=$(cosign)
+STORY_COSIGN=$(cosign2)
 say "the inputs: Debian packages, podinfo from its source, models from npm; cached in $CACHE"
 go run ./e2e/fixtures -o "$work/fixtures" -wcbundle "$PWD/bin/wcbundle"
 mkdir "$work/site"
@@ -77,5 +101,5 @@ case $MODE in
     go build -o "$work/demo" ./e2e/demo
     "${inside[@]}" "$work/demo"
     ;;
-  *) say "test or demo"; exit 2 ;;
+  *) say "test, interop or demo"; exit 2 ;;
 esac
