@@ -73,6 +73,7 @@ type layoutSource struct {
 	*oci.ReadOnlyStore
 	dir   fs.FS
 	index ocispec.Index
+	about func() (map[string][]ocispec.Descriptor, error) // manifests by the digest of their subject, searched for once
 }
 
 // cosignKinds are cosign's own marks in the index.json that cosign save writes.
@@ -114,33 +115,40 @@ func (s layoutSource) images(ctx context.Context) []ocispec.Descriptor {
 
 // Bounds of the search for referrers in a layout.
 const (
-	maxLayoutBlobs     = 20_000
-	maxLayoutReferrers = 64 << 10 // bytes of a manifest
+	maxLayoutBlobs    = 20_000
+	maxLayoutReferrer = 64 << 10 // bytes of a manifest
 )
 
-// referrers looks into every small blob: cosign 3 saves sigstore bundles without listing them in index.json.
 func (s layoutSource) referrers(_ context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	names, err := fs.ReadDir(s.dir, "blobs/sha256")
+	all, err := s.about()
+	if len(all[string(subject.Digest)]) > MaxReferrers {
+		return nil, errManyReferrers
+	}
+	return all[string(subject.Digest)], err
+}
+
+// findSubjects looks into every small blob of a layout: cosign 3 saves sigstore bundles without listing them in index.json.
+func findSubjects(dir fs.FS) (map[string][]ocispec.Descriptor, error) {
+	names, err := fs.ReadDir(dir, "blobs/sha256")
 	if err != nil {
 		return nil, err
 	}
 	if len(names) > maxLayoutBlobs {
 		return nil, fmt.Errorf("the layout has more than %d blobs, too many to search for what refers to an image", maxLayoutBlobs)
 	}
-	var out []ocispec.Descriptor
+	out := map[string][]ocispec.Descriptor{}
 	for _, n := range names {
 		st, err := n.Info()
-		if err != nil || !st.Mode().IsRegular() || st.Size() > maxLayoutReferrers {
+		if err != nil || !st.Mode().IsRegular() || st.Size() > maxLayoutReferrer {
 			continue
 		}
-		raw, err := fs.ReadFile(s.dir, "blobs/sha256/"+n.Name())
-		if err != nil || subjectOf(raw) != string(subject.Digest) {
-			continue
+		raw, err := fs.ReadFile(dir, "blobs/sha256/"+n.Name())
+		if err != nil {
+			return nil, err
 		}
-		if len(out) == MaxReferrers {
-			return nil, errManyReferrers
+		if of := subjectOf(raw); of != "" {
+			out[of] = append(out[of], bytesContent(ocispec.MediaTypeImageManifest, raw).Descriptor)
 		}
-		out = append(out, bytesContent(ocispec.MediaTypeImageManifest, raw).Descriptor)
 	}
 	return out, nil
 }

@@ -245,10 +245,14 @@ const maxAttachments = 2 + sign.MaxSignatures
 // may check; nothing here was verified.
 func (f *File) Attachments(ctx context.Context, head digest.Digest) ([]Attachment, error) {
 	var out []Attachment
+	seen := 0
 	for _, d := range f.Index.Manifests {
 		tag, ok := attachmentTag(d, head)
 		if !ok {
 			continue
+		}
+		if seen++; seen > maxAttachments {
+			return nil, f.fail("index.json lists more than %d signatures", maxAttachments)
 		}
 		raw, err := f.Fetch(ctx, d, MaxManifest)
 		if err != nil {
@@ -265,9 +269,7 @@ func (f *File) Attachments(ctx context.Context, head digest.Digest) ([]Attachmen
 		if len(a.Blobs) > 65 {
 			return nil, f.fail("a signature has more than 64 layers")
 		}
-		if out = append(out, a); len(out) > maxAttachments {
-			return nil, f.fail("more than %d signatures are about its head", maxAttachments)
-		}
+		out = append(out, a)
 	}
 	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -52,6 +53,7 @@ func openLayoutDir(ctx context.Context, dir, rest string) (source, string, error
 		return nil, "", fmt.Errorf("reading the OCI layout %s: %w", path, err)
 	}
 	s := layoutSource{ReadOnlyStore: store, dir: os.DirFS(abs)}
+	s.about = sync.OnceValues(func() (map[string][]ocispec.Descriptor, error) { return findSubjects(s.dir) })
 	b, err := os.ReadFile(inDir(abs, ocispec.ImageIndexFile))
 	if err == nil {
 		err = json.Unmarshal(b, &s.index)
