@@ -526,3 +526,45 @@ func FuzzParseAttached(f *testing.F) {
 		}
 	})
 }
+
+// TestAttachmentsAreCounted: index.json is not signed, so what it lists is bounded before any of it is read.
+func TestAttachmentsAreCounted(t *testing.T) {
+	head := digest.FromString("head")
+	about := func(subject digest.Digest) []byte {
+		raw, err := json.Marshal(ocispec.Manifest{ArtifactType: sign.MediaSigstore, Config: bytesContent(MediaEmpty, []byte("{}")).Descriptor,
+			Subject: &ocispec.Descriptor{Digest: subject}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	open := func(subject digest.Digest, n int) *File {
+		d := bytesContent(ocispec.MediaTypeImageManifest, about(subject)).Descriptor
+		d.ArtifactType = sign.MediaSigstore
+		var ix ocispec.Index
+		for range n {
+			ix.Manifests = append(ix.Manifests, d)
+		}
+		raw, err := json.Marshal(ix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := OpenFile(writeTar(t, entry{name: "index.json", body: string(raw)}, entry{name: blobPath(d.Digest), body: string(about(subject))}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	ctx := context.Background()
+	if got, err := open(head, 2).Attachments(ctx, head); err != nil || len(got) != 2 || got[0].Tag != "" {
+		t.Errorf("two: %v, %v", got, err)
+	}
+	if got, err := open(digest.FromString("other"), 2).Attachments(ctx, head); err != nil || len(got) != 0 {
+		t.Errorf("about something else: %v, %v", got, err)
+	}
+	var form *FormError
+	if _, err := open(head, 10_000).Attachments(ctx, head); !errors.As(err, &form) {
+		t.Errorf("10 000: %v", err)
+	}
+}
