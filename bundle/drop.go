@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/wordcab/wcbundle/sign"
 )
 
@@ -79,14 +77,22 @@ func (s drop) frame() error {
 }
 
 func (s drop) images() error {
-	old := map[string]digest.Digest{}
+	old := map[string][]byte{}
 	for _, i := range s.base.Images {
-		old[i.Ref] = i.Manifest.Digest
+		raw, err := marshal(i)
+		if err != nil {
+			return err
+		}
+		old[i.Ref] = raw
 	}
 	for _, i := range s.next.Images {
-		before, had := old[i.Ref]
+		raw, err := marshal(i)
+		if err != nil {
+			return err
+		}
+		before := old[i.Ref]
 		delete(old, i.Ref)
-		if had && before == i.Manifest.Digest {
+		if bytes.Equal(before, raw) {
 			continue
 		}
 		if !s.allow.Image(i.Ref) {
