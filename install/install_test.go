@@ -44,7 +44,7 @@ func TestStores(t *testing.T) {
 	}
 }
 
-func TestHigherGenerationWins(t *testing.T) {
+func TestT11HigherGenerationWins(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
 	a, b := FileStore{filepath.Join(dir, "a")}, FileStore{filepath.Join(dir, "b")}
