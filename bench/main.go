@@ -38,7 +38,7 @@ func run(args []string, stdout io.Writer) error {
 	var o options
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.Usage = func() {
-		fmt.Fprintln(fs.Output(), "usage: go run . [flags] [fetch] [run] [page]   (without a command: run page)")
+		fmt.Fprintln(fs.Output(), "usage: go run . [flags] [fetch] [run] [verify] [page]   (without a command: run verify page)")
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&o.wcbundle, "wcbundle", "", "the wcbundle `program`; without it only the others are measured")
@@ -55,6 +55,9 @@ func run(args []string, stdout io.Writer) error {
 	commands := fs.Args()
 	if len(commands) == 0 {
 		commands = []string{"run", "page"}
+		if o.wcbundle != "" {
+			commands = []string{"run", "verify", "page"}
+		}
 	}
 	if o.quick && o.only == "" {
 		o.only = quickPairs
@@ -95,6 +98,14 @@ func (o *options) do(commands []string) error {
 			return err
 		}
 	}
+	if slices.Contains(commands, "verify") {
+		if res.Verify, err = o.verify(); err != nil {
+			return err
+		}
+		if err := res.save(resultsFile); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(commands, "page") {
 		if err := writePage(o.out, c, res); err != nil {
 			return err
@@ -113,7 +124,7 @@ func (o *options) check(commands []string) error {
 		return errors.New("-runs must be at least 1")
 	}
 	for _, c := range commands {
-		if !slices.Contains([]string{"fetch", "run", "page"}, c) {
+		if !slices.Contains([]string{"fetch", "run", "verify", "page"}, c) {
 			return fmt.Errorf("unknown command %q; flags come before commands", c)
 		}
 	}

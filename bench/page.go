@@ -29,6 +29,9 @@ func writePage(out string, c *Corpus, r *Results) error {
 		"tools":  func() []string { return sorted(r.Tools) },
 		"cell":   cell,
 		"mib":    func(n uint64) uint64 { return n >> 20 },
+		"number": number,
+		"deref":  func(c *Cost) Cost { return *c },
+		"wall":   func(n int64, c Cost) string { return number(float64(n) / mega / max(c.Wall, 0.001)) },
 	}).Parse(pageText)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ type Results struct {
 	Wall    []WallRow         `json:"wall,omitempty"`
 	Gzip    []GzipRow         `json:"gzip,omitempty"`
 	Big     []BigRow          `json:"big,omitempty"`
+	Verify  *VerifyRow        `json:"verify,omitempty"`
 }
 
 // A Machine describes where the numbers come from.
@@ -101,6 +103,9 @@ func loadResults(path string) (*Results, error) {
 func (r *Results) save(path string) error {
 	data, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(path, append(data, '\n'), 0o644)

@@ -38,7 +38,8 @@ func targets(c *Corpus, r *Results) []verdict {
 	all = append(all, layerTargets(c, r)...)
 	all = append(all, weightTargets(c, r)...)
 	all = append(all, memoryTargets(c, r)...)
-	return append(all, bigTarget(r))
+	all = append(all, bigTarget(r))
+	return append(all, verifyTargets(r)...)
 }
 
 // names lists the pairs of a class, in the order of the corpus.

@@ -5,14 +5,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wordcab/wcbundle/sign"
 )
 
 // entry is one line of a tar made by hand.
@@ -170,6 +174,59 @@ func TestRepoOf(t *testing.T) {
 	if _, err := RepoOf("../../etc"); err == nil {
 		t.Error("a path was taken for a reference")
 	}
+}
+
+// TestT23ClaimedSizes claims sizes that no memory has. All are refused before memory is taken for them.
+func TestT23ClaimedSizes(t *testing.T) {
+	const huge = 1 << 62
+	hex := strings.Repeat("ab", 32)
+	index := entry{name: "index.json", body: fmt.Sprintf(
+		`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":%q,"digest":"sha256:%s","size":%d}]}`, ArtifactRelease, hex, huge)}
+	blob := entry{name: "blobs/sha256/" + hex, body: "x"}
+	release := `{"name":"a","version":"1.0.0","channel":"stable","sequence":1,"platforms":["linux/amd64"],"upgrade":{},"charts":[],"images":[],` +
+		fmt.Sprintf(`"closure":[{"mediaType":"a/b","digest":"sha256:%s","size":%d,"kind":"layer"}]}`, hex, huge)
+	for name, refuse := range map[string]func() error{
+		"a tar's entry": func() error {
+			claimed := blob
+			claimed.size = huge
+			_, err := OpenFile(writeTar(t, entry{name: "index.json", body: "{}"}, claimed))
+			return err
+		},
+		"an entry of index.json": func() error {
+			f, err := OpenFile(writeTar(t, index, blob))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = Open(t.Context(), f, sign.Policy{})
+			return err
+		},
+		"a line of the closure": func() error { _, err := ParseRelease([]byte(release)); return err },
+		"a descriptor": func() error {
+			_, err := bytesContent("a/b", []byte("x")).with(huge).ReadBytes(t.Context(), huge)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := refuse()
+			runtime.ReadMemStats(&after)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if took := after.TotalAlloc - before.TotalAlloc; took > 4<<20 {
+				t.Errorf("%d bytes of memory were taken before: %v", took, err)
+			}
+			t.Log(err)
+		})
+	}
+}
+
+// with claims another size.
+func (c Content) with(size int64) Content {
+	c.Size = size
+	return c
 }
 
 func FuzzOpenFile(f *testing.F) {

@@ -102,30 +102,51 @@ func evidence(f *bundle.File, kind string, v bundle.Verified, signers []string) 
 		Head: v.Head().Digest, Signers: signers, Issued: v.IssuedAt(), Expires: r.Expires, Fixes: planFixes(v)}
 }
 
+// checkBuffer is how much of a blob is read at once: what stays in a core's cache between the read and the hash.
+const checkBuffer = 256 << 10
+
 // checkAll hashes the blobs one after the other: a medium is read in one sweep.
 func checkAll(ctx context.Context, f *bundle.File, all []ocispec.Descriptor, progress bundle.Progress) (int, int64, error) {
 	var done, total int64
 	for _, d := range all {
 		total += d.Size
 	}
-	seen := map[digest.Digest]bool{}
+	if progress == nil {
+		progress = func(string, int64, int64) {}
+	}
+	seen, buf := map[digest.Digest]bool{}, make([]byte, checkBuffer)
 	for _, d := range all {
 		if seen[d.Digest] {
 			continue
 		}
 		seen[d.Digest] = true
-		r, err := f.Content(d).OpenVerified(ctx)
-		if err != nil {
-			return 0, 0, err
-		}
-		_, err = io.Copy(io.Discard, r)
-		r.Close()
+		err := checkBlob(ctx, f.Content(d), buf, func(n int64) { progress(string(d.Digest), done+n, total) })
 		if err != nil {
 			return 0, 0, fmt.Errorf("%s: %w", f.Path, err)
 		}
-		if done += d.Size; progress != nil {
-			progress(string(d.Digest), done, total)
-		}
+		done += d.Size
 	}
 	return len(seen), done, nil
+}
+
+// checkBlob reads a blob to its end, where its check is. It tells the bytes read so far.
+func checkBlob(ctx context.Context, c bundle.Content, buf []byte, read func(n int64)) error {
+	r, err := c.OpenVerified(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for sum := int64(0); ; {
+		n, err := r.Read(buf)
+		sum += int64(n)
+		read(sum)
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+	}
 }
