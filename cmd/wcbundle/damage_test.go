@@ -141,8 +141,8 @@ func spoil(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
 }
 
-// zeros writes a file of zeros: zeros FILE BYTES
-func zeros(ts *testscript.TestScript, _ bool, args []string) {
+// zeroFile writes a file of zeros: zeros FILE BYTES
+func zeroFile(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), make([]byte, n), 0o644))

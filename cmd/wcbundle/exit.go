@@ -15,6 +15,7 @@ import (
 	"github.com/wordcab/wcbundle/registry"
 	"github.com/wordcab/wcbundle/rollout"
 	"github.com/wordcab/wcbundle/sign"
+	"github.com/wordcab/wcbundle/sign/hsm"
 )
 
 // Exit codes. They are stable and documented in docs/exit-codes.md.
@@ -172,6 +173,18 @@ func plainAnswer(err error) answer {
 		return answer{exitInterrupted, "finish it first: wcbundle resume, or wcbundle abort to go back"}
 	case errors.Is(err, errInterrupted), errors.Is(err, rollout.ErrInterrupted), errors.Is(err, context.Canceled):
 		return answer{exitInterrupted, "nothing is lost: run the same command again (apply and rollback: wcbundle resume)"}
+	case errors.Is(err, hsm.ErrNotBuilt):
+		return answer{exitError, "make pkcs11 builds one that has it (bin/wcbundle-pkcs11), or sign elsewhere: wcbundle sign --prepare, then --attach"}
+	case errors.Is(err, hsm.ErrURI):
+		return answer{exitUsage, "as in pkcs11:token=TOKEN;object=LABEL?module-path=/usr/lib/softhsm/libsofthsm2.so"}
+	case errors.Is(err, hsm.ErrPIN):
+		return answer{exitError, "check the PIN before trying again: tokens lock themselves after a few wrong ones"}
+	case errors.Is(err, hsm.ErrToken):
+		return answer{exitError, "pkcs11-tool --module LIBRARY --list-slots shows the tokens that the library sees; check that yours is plugged in"}
+	case errors.Is(err, hsm.ErrNoKey):
+		return answer{exitError, "pkcs11-tool --module LIBRARY --login --list-objects shows the keys; the public key must be in the token too"}
+	case errors.Is(err, hsm.ErrAmbiguous):
+		return answer{exitError, "name the key by its id too, as in object=LABEL;id=%01; pkcs11-tool --list-objects shows the ids"}
 	case errors.Is(err, fs.ErrNotExist):
 		return answer{exitError, "check the path"}
 	case errors.Is(err, registry.ErrSilent):

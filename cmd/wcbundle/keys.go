@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/wordcab/wcbundle/sign"
+	"github.com/wordcab/wcbundle/sign/hsm"
 )
 
 func keyCommands() []*cli.Command {
@@ -37,20 +38,46 @@ func keyCommands() []*cli.Command {
 				},
 				{
 					Name: "public", Usage: "show a public key's id", ArgsUsage: "FILE.pub",
-					Description: "Example:\n   wcbundle keys public release.pub",
-					Action: func(c *cli.Context) error {
-						k, err := readPublic(c.Args().First())
-						if err == nil {
-							fmt.Fprintf(c.App.Writer, "%s %s\n", k.KeyID(), k.Algorithm())
-						}
-						return err
-					},
+					Description: "FILE.pub may be a PKCS#11 URI, as for sign; --out writes the token's public key to a file.\n\n" +
+						"Example:\n   wcbundle keys public release.pub",
+					Flags:  []cli.Flag{&cli.StringFlag{Name: "out", Usage: "write the public key to this new file"}},
+					Action: showPublic,
 				},
 			},
 		},
 		signCommand(),
 		trustCommand(),
 	}
+}
+
+func showPublic(c *cli.Context) error {
+	k, err := publicOf(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if out := c.String("out"); out != "" {
+		if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s exists: a key is never overwritten, choose another --out", out)
+		}
+		if err := os.WriteFile(out, k.PEM(), 0o644); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.App.Writer, "%s %s\n", k.KeyID(), k.Algorithm())
+	return nil
+}
+
+// publicOf is the public key of a file or of a token's key pair.
+func publicOf(c *cli.Context, name string) (sign.PublicKey, error) {
+	if !hsm.IsURI(name) {
+		return readPublic(name)
+	}
+	k, err := hsm.Open(name, func() ([]byte, error) { return pin(c) })
+	if err != nil {
+		return sign.PublicKey{}, err
+	}
+	public, err := sign.NewPublicKey(k.Public())
+	return public, errors.Join(err, k.Close())
 }
 
 func generateKey(c *cli.Context) error {
@@ -102,24 +129,26 @@ func password(c *cli.Context, twice bool) ([]byte, error) {
 			return []byte(p), nil
 		}
 	}
-	in, ok := c.App.Reader.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return nil, usageError{"a password is needed and there is no terminal to ask on: set WCBUNDLE_PASSWORD"}
-	}
-	ask := func(prompt string) ([]byte, error) {
-		fmt.Fprint(c.App.ErrWriter, prompt)
-		p, err := term.ReadPassword(int(in.Fd()))
-		fmt.Fprintln(c.App.ErrWriter)
-		return p, err
-	}
-	p, err := ask("password for the private key: ")
+	p, err := ask(c, "password for the private key: ", "a password is needed and there is no terminal to ask on: set WCBUNDLE_PASSWORD")
 	if err != nil || !twice {
 		return p, err
 	}
-	again, err := ask("again: ")
+	again, err := ask(c, "again: ", "")
 	if err == nil && !bytes.Equal(p, again) {
 		err = usageError{"the two passwords differ"}
 	}
+	return p, err
+}
+
+// ask asks for a secret on the terminal. Without one, the text missing is the error.
+func ask(c *cli.Context, prompt, missing string) ([]byte, error) {
+	in, ok := c.App.Reader.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return nil, usageError{missing}
+	}
+	fmt.Fprint(c.App.ErrWriter, prompt)
+	p, err := term.ReadPassword(int(in.Fd()))
+	fmt.Fprintln(c.App.ErrWriter)
 	return p, err
 }
 
@@ -135,22 +164,55 @@ func readPublic(path string) (sign.PublicKey, error) {
 	return k, nil
 }
 
-func readSigners(c *cli.Context) ([]sign.Signer, error) {
-	var out []sign.Signer
-	for _, path := range c.StringSlice("key") {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
+// readSigners reads the keys that --key names. What done gives back is the use of tokens.
+func readSigners(c *cli.Context) (signers []sign.Signer, done func(), err error) {
+	var tokens []*hsm.Key
+	done = func() {
+		for _, k := range tokens {
+			if err := k.Close(); err != nil {
+				fmt.Fprintf(c.App.ErrWriter, "wcbundle: closing the token of key %s: %v\n", k.KeyID(), err)
+			}
 		}
-		pass, err := password(c, false)
-		if err != nil {
-			return nil, err
-		}
-		s, err := sign.LoadSigner(b, pass)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		out = append(out, s)
 	}
-	return out, nil
+	for _, name := range c.StringSlice("key") {
+		var s sign.Signer
+		if hsm.IsURI(name) {
+			var k *hsm.Key
+			if k, err = hsm.Open(name, func() ([]byte, error) { return pin(c) }); err == nil {
+				s, tokens = k, append(tokens, k)
+			}
+		} else {
+			s, err = readSigner(c, name)
+		}
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		signers = append(signers, s)
+	}
+	return signers, done, nil
+}
+
+// pin reads the PIN of a token from the environment or the terminal.
+func pin(c *cli.Context) ([]byte, error) {
+	if p, ok := os.LookupEnv("WCBUNDLE_PIN"); ok {
+		return []byte(p), nil
+	}
+	return ask(c, "PIN of the token: ", "a PIN is needed and there is no terminal to ask on: set WCBUNDLE_PIN, or name its file with pin-source in the URI")
+}
+
+func readSigner(c *cli.Context, path string) (sign.Signer, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pass, err := password(c, false)
+	if err != nil {
+		return nil, err
+	}
+	s, err := sign.LoadSigner(b, pass)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
 }

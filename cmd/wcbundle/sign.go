@@ -21,6 +21,7 @@ func signCommand() *cli.Command {
 		Name: "sign", Usage: "sign a bundle or a patch", ArgsUsage: "FILE", Category: "trust",
 		Description: "Adds the signed envelope and, to a bundle, a signature that upstream cosign verifies. Signing again with\n" +
 			"another key adds its signature (--add) or replaces what is there.\n\n" +
+			"KEY is a file, or the PKCS#11 URI of a key in a token (docs/trust.md).\n\n" +
 			"A key that lives elsewhere signs in three steps: --prepare writes what is to be signed into a folder; on the other\n" +
 			"machine sign --key KEY FOLDER shows what it says and signs it (or any tool signs the .tbs files); --attach brings the\n" +
 			"signatures back. docs/trust.md has the openssl commands.\n\n" +
@@ -28,7 +29,7 @@ func signCommand() *cli.Command {
 			"bundle (a sigstore bundle that refers to the release; cosign 3) or both. docs/interop.md has the commands to check it.\n\n" +
 			"Example:\n   wcbundle sign --key release.key wordcab-2.9.0.wcb",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "key", Usage: "private key; may be repeated"},
+			&cli.StringSliceFlag{Name: "key", Usage: "private key: a file or a pkcs11: URI; may be repeated"},
 			&cli.BoolFlag{Name: "add", Usage: "keep the signatures that are there"},
 			&cli.StringFlag{Name: "trust-chain", Usage: "trust policies that roots have signed, to travel with the file (wcbundle trust sign)"},
 			&cli.StringFlag{Name: "signature-format", Value: formLegacy, Usage: "for cosign: legacy, bundle or both"},
@@ -106,10 +107,11 @@ func signFile(c *cli.Context) error {
 	case attach != "":
 		return attachSignatures(c, f, attach)
 	}
-	signers, err := readSigners(c)
+	signers, done, err := readSigners(c)
 	if err != nil {
 		return err
 	}
+	defer done()
 	root, st, err := bundle.StatementOf(c.Context, f, time.Now())
 	if err != nil {
 		return err
@@ -300,6 +302,9 @@ func showMessage(c *cli.Context, root ocispec.Descriptor, st sign.Statement, mes
 		st.Kind, st.Name, st.Version, st.Channel, st.Sequence, st.IssuedAt, st.Kind, root.Digest, sha256.Sum256(message))
 }
 
+// preparedOrder is the order in which a key signs the messages of a folder and misses its signatures.
+var preparedOrder = []string{envelopeMessage, cosignMessage, sigstoreMessage}
+
 // prepared is what a folder that --prepare made holds: messages by file name, and what they say.
 type prepared struct {
 	root     ocispec.Descriptor
@@ -350,12 +355,17 @@ func signPrepared(c *cli.Context, dir string) error {
 		return err
 	}
 	showMessage(c, p.root, p.st, p.messages[envelopeMessage])
-	signers, err := readSigners(c)
+	signers, done, err := readSigners(c)
 	if err != nil {
 		return err
 	}
+	defer done()
 	for _, s := range signers {
-		for name, message := range p.messages {
+		for _, name := range preparedOrder {
+			message, there := p.messages[name]
+			if !there {
+				continue
+			}
 			sig, err := s.Sign(message)
 			if err != nil {
 				return fmt.Errorf("signing with key %s: %w", s.KeyID(), err)
@@ -406,7 +416,7 @@ const maxSignature = 4 << 10
 
 func presigned(dir string, key sign.PublicKey, messages map[string][]byte) (sign.Signer, error) {
 	var all []sign.Signature
-	for _, name := range []string{envelopeMessage, cosignMessage, sigstoreMessage} {
+	for _, name := range preparedOrder {
 		if messages[name] == nil {
 			continue
 		}

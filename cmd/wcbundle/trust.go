@@ -339,10 +339,11 @@ func trustSign(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	signers, err := readSigners(c)
+	signers, done, err := readSigners(c)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if chain, err = chain.Sign(t, signers...); err != nil {
 		return err
 	}

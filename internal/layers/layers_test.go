@@ -19,7 +19,7 @@ const module = "github.com/wordcab/wcbundle/"
 var rooms = map[string][]string{
 	"internal/strict": {},
 	"delta":           {"delta"},
-	"sign":            {"internal/strict"},
+	"sign":            {"internal/strict", "sign"},
 	"bundle":          {"internal/strict", "delta", "sign"},
 	"registry":        {"bundle"},
 	"rollout":         {},
@@ -35,6 +35,9 @@ var owners = map[string][]string{
 	"helm.sh/helm/":                           {"install", "rollout"},
 	"k8s.io/":                                 {"install", "rollout"},
 	"github.com/sigstore/":                    {"sign"},
+	"github.com/ThalesGroup/crypto11":         {"sign"},
+	"github.com/miekg/pkcs11":                 {"sign"},
+	"github.com/stefanberger/go-pkcs11uri":    {"sign"},
 	"oras.land/oras-go/":                      {"registry", "bundle"},
 	"github.com/google/go-containerregistry/": {"registry", "bundle", "sign"}, // sign: cosign speaks its types
 	"github.com/distribution/distribution/":   {"registry"},
