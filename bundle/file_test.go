@@ -231,11 +231,22 @@ func (c Content) with(size int64) Content {
 
 func FuzzOpenFile(f *testing.F) {
 	f.Add([]byte("not a tar"))
-	var b bytes.Buffer
-	if err := NewLayout().WriteTar(context.Background(), &b, nil); err != nil {
-		f.Fatal(err)
+	tarOf := func(l *Layout) []byte {
+		var b bytes.Buffer
+		if err := l.WriteTar(context.Background(), &b, nil); err != nil {
+			f.Fatal(err)
+		}
+		return b.Bytes()
 	}
-	f.Add(b.Bytes())
+	f.Add(tarOf(NewLayout()))
+	l := NewLayout()
+	head := l.AddFirst(ocispec.MediaTypeImageManifest, []byte("{}"))
+	head.ArtifactType = ArtifactRelease
+	l.Index.Manifests = append(l.Index.Manifests, head)
+	good := tarOf(l)
+	f.Add(good)
+	f.Add(bytes.Replace(good, []byte("blobs/sha256/"), []byte("../../sha256/"), 1))
+	f.Add(good[:1600])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), "x")
 		if err := os.WriteFile(path, data, 0o644); err != nil {
@@ -249,7 +260,21 @@ func FuzzOpenFile(f *testing.F) {
 		if _, err := file.Blobs(); err != nil {
 			t.Fatal(err)
 		}
-		file.Root()
+		root, err := file.Root()
+		if err != nil {
+			return
+		}
+		if _, err := Open(t.Context(), file, sign.Policy{}); err == nil {
+			t.Fatal("opened without a policy")
+		}
+		for _, read := range []func() ([]byte, error){
+			func() ([]byte, error) { return file.TrustChain(t.Context()) },
+			func() ([]byte, error) { return file.Envelope(t.Context(), root.Digest) },
+		} {
+			if b, err := read(); err == nil && len(b) > MaxEnvelope {
+				t.Fatalf("%d bytes were read", len(b))
+			}
+		}
 	})
 }
 

@@ -288,9 +288,14 @@ func FuzzParseChain(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	chain := signed(f, signed(f, Chain{}, trust, root), next(f, trust, nil), root)
-	data, err := chain.Encode()
+	first := signed(f, Chain{}, trust, root)
+	data, err := first.Encode()
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add(bytes.Replace(data, []byte("schema"), []byte("Schema"), 1))
+	if data, err = signed(f, first, next(f, trust, nil), root).Encode(); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(data)
