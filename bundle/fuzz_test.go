@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -75,6 +76,61 @@ func FuzzVerifyReader(f *testing.F) {
 			t.Fatalf("%q passed as %s", got, sum)
 		case errors.As(err, new(*DigestError)) && digest.FromBytes(data) == d.Digest && int64(len(data)) == size:
 			t.Fatal("the right bytes were refused")
+		}
+	})
+}
+
+// FuzzParseVEX takes nothing as a fix that does not say an id and a digest.
+func FuzzParseVEX(f *testing.F) {
+	const good = `{"@context":"https://openvex.dev/ns/v0.2.0","@id":"https://example.com/1","author":"a","timestamp":"2026-11-01T00:00:00Z","version":1,` +
+		`"statements":[{"vulnerability":{"name":"CVE-2026-1"},"products":[{"@id":"pkg:oci/a@sha256%3A` + `2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}],"status":"fixed"}]}`
+	f.Add([]byte(good))
+	f.Add([]byte(strings.Replace(good, `"status":"fixed"`, `"status":"fixed","STATUS":"affected"`, 1)))
+	f.Add([]byte(strings.Replace(good, "sha256%3A", "sha256:../", 1)))
+	f.Add([]byte(strings.Replace(good, "CVE-2026-1", "../../CVE", 1)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := parseVEX(data)
+		if err != nil {
+			return
+		}
+		for _, fix := range c.fixes {
+			if !vulnForm.MatchString(fix.ID) || len(fix.In) == 0 {
+				t.Fatalf("accepted %+v", fix)
+			}
+			for _, d := range fix.In {
+				if err := CheckDigest(d); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+// FuzzCheckManifest lets nothing through that is a manifest and an index at once.
+func FuzzCheckManifest(f *testing.F) {
+	const good = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"a/b","size":2,` +
+		`"digest":"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"},"layers":[]}`
+	f.Add([]byte(good), ocispec.MediaTypeImageManifest)
+	f.Add([]byte(strings.Replace(good, `"layers"`, `"manifests":[],"layers"`, 1)), ocispec.MediaTypeImageManifest)
+	f.Add([]byte(strings.Replace(good, `"layers"`, `"manifests"`, 1)), ocispec.MediaTypeImageIndex)
+	f.Add([]byte(strings.Replace(good, `"size":2`, `"size":2,"data":"aGVsbG8="`, 1)), ocispec.MediaTypeImageManifest)
+	f.Add([]byte(strings.Replace(good, `"size":2`, `"size":2,"urls":["http://127.0.0.1/"]`, 1)), ocispec.MediaTypeImageManifest)
+	f.Fuzz(func(t *testing.T, data []byte, mediaType string) {
+		if CheckManifest(ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}, data) != nil {
+			return
+		}
+		var m ocispec.Manifest
+		var ix ocispec.Index
+		if json.Unmarshal(data, &m) != nil || json.Unmarshal(data, &ix) != nil {
+			return
+		}
+		if m.Config.Digest != "" && len(ix.Manifests) > 0 {
+			t.Fatalf("two things at once: %s", data)
+		}
+		for _, d := range append(append(m.Layers, ix.Manifests...), m.Config) {
+			if len(d.URLs) > 0 || d.Digest != "" && CheckDigest(d.Digest) != nil {
+				t.Fatalf("let %+v through", d)
+			}
 		}
 	})
 }

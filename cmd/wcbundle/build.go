@@ -303,15 +303,17 @@ func inspect(c *cli.Context) error {
 
 // fileAbout is what a file says of itself.
 type fileAbout struct {
-	Kind     string   `json:"kind"`
-	Root     string   `json:"root"`
-	Name     string   `json:"name"`
-	Version  string   `json:"version"`
-	Channel  string   `json:"channel"`
-	Sequence uint64   `json:"sequence"`
-	Bases    []string `json:"bases,omitempty"`
-	Signed   bool     `json:"signed"`
-	Blobs    int      `json:"blobs"`
+	Kind     string             `json:"kind"`
+	Root     string             `json:"root"`
+	Name     string             `json:"name"`
+	Version  string             `json:"version"`
+	Channel  string             `json:"channel"`
+	Sequence uint64             `json:"sequence"`
+	Bases    []string           `json:"bases,omitempty"`
+	Expires  string             `json:"expires,omitempty"`
+	Contains []bundle.Contained `json:"contains,omitempty"` // releases of channel security whose fixes are in it
+	Signed   bool               `json:"signed"`
+	Blobs    int                `json:"blobs"`
 }
 
 func describeFile(ctx context.Context, f *bundle.File) (fileAbout, error) {
@@ -327,12 +329,22 @@ func describeFile(ctx context.Context, f *bundle.File) (fileAbout, error) {
 	if err != nil {
 		return fileAbout{}, err
 	}
-	return fileAbout{Kind: st.Kind, Root: string(root.Digest), Name: st.Name, Version: st.Version, Channel: st.Channel, Sequence: st.Sequence,
+	r, err := f.ReleaseUnverified(ctx)
+	if err != nil {
+		return fileAbout{}, err
+	}
+	return fileAbout{Expires: r.Expires, Contains: r.Contains, Kind: st.Kind, Root: string(root.Digest), Name: st.Name, Version: st.Version, Channel: st.Channel, Sequence: st.Sequence,
 		Bases: st.Bases, Signed: env != nil, Blobs: len(blobs)}, nil
 }
 
 func (a fileAbout) table(w io.Writer) error {
 	fmt.Fprintf(w, "kind\t%s\nroot\t%s\nrelease\t%s %s (channel %s, sequence %d)\n", a.Kind, a.Root, a.Name, a.Version, a.Channel, a.Sequence)
+	if a.Expires != "" {
+		fmt.Fprintf(w, "expires\t%s\n", a.Expires)
+	}
+	for _, c := range a.Contains {
+		fmt.Fprintf(w, "contains\t%s: %s\n", c.Version, strings.Join(c.Fixes, ", "))
+	}
 	for _, b := range a.Bases {
 		fmt.Fprintf(w, "base\t%s\n", b)
 	}

@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -116,12 +117,13 @@ func (r *rig) carry(source, key, registry string) string {
 	r.t.Helper()
 	r.count++
 	ref := "registry.example.com/carried/" + strings.ReplaceAll(key, "-", "") + ":" + strings.Repeat("i", r.count)
-	file, out := r.product(0, "carrier", "1.0.0", "{ref: '"+ref+"', source: '"+source+"', key: "+key+".pub}")
+	product := fmt.Sprintf("carrier-%d", r.count) // of its own: a site that has releases and no record is refused
+	file, out := r.product(0, product, "1.0.0", "{ref: '"+ref+"', source: '"+source+"', key: "+key+".pub}")
 	if strings.Contains(out, "note") {
 		r.t.Errorf("%s: %s", source, out)
 	}
 	r.wcbundle(0, "sign", "--key", "ecdsa-p256.key", file)
-	site := r.site("carrier", "ecdsa-p256", registry)
+	site := r.site(product, "ecdsa-p256", registry)
 	r.atSite(site, 0, "verify", file)
 	r.atSite(site, 0, "load", file)
 	return registry + "/" + ref
@@ -214,9 +216,10 @@ func TestAttestations(t *testing.T) {
 			}
 		}
 		r.product(code, "attested", "1.0.0", line+", key: ecdsa-p256.pub}")
-		file, _ := r.product(0, "attested", "1.0.0", line+"}")
+		product := fmt.Sprintf("attested-%d", i)
+		file, _ := r.product(0, product, "1.0.0", line+"}")
 		r.wcbundle(0, "sign", "--key", "ecdsa-p256.key", file)
-		r.atSite(r.site("attested", "ecdsa-p256", r.api), 0, "load", file)
+		r.atSite(r.site(product, "ecdsa-p256", r.api), 0, "load", file)
 		at := r.api + "/registry.example.com/attested:" + versions[i]
 		if code, out := r.run("", r.cosign[versions[i]], "verify-attestation", "--key", "ecdsa-p256.pub", "--insecure-ignore-tlog=true",
 			"--private-infrastructure", "--type", "spdxjson", at); code != 0 {
@@ -236,9 +239,10 @@ func TestSignedIndex(t *testing.T) {
 			t.Errorf("cosign %s: the build does not say that the index's signatures stay behind:\n%s", s.name, out)
 		}
 		_, digest, _ := strings.Cut(ref, "@")
-		file, _ := r.product(0, "whole", "1.0.0", "{ref: 'registry.example.com/whole@"+digest+"', source: '"+ref+"', key: ecdsa-p256.pub}")
+		product := fmt.Sprintf("whole-%d", i)
+		file, _ := r.product(0, product, "1.0.0", "{ref: 'registry.example.com/whole@"+digest+"', source: '"+ref+"', key: ecdsa-p256.pub}")
 		r.wcbundle(0, "sign", "--key", "ecdsa-p256.key", file)
-		r.atSite(r.site("whole", "ecdsa-p256", r.plain), 0, "load", file)
+		r.atSite(r.site(product, "ecdsa-p256", r.plain), 0, "load", file)
 		if at := r.plain + "/registry.example.com/whole@" + digest; r.inRegistry("3.1.3", "ecdsa-p256", at) != "yes" || r.withRoot("2.6.5", "ecdsa-p256", at) != "yes" {
 			t.Errorf("cosign %s: the signed index does not verify at the site", s.name)
 		}

@@ -43,6 +43,8 @@ var owners = map[string][]string{
 	"github.com/distribution/distribution/":   {"registry"},
 	"github.com/klauspost/compress/":          {"delta"},
 	"github.com/gabstv/go-bsdiff/":            {"delta"},
+	"github.com/openvex/go-vex/":              {"bundle"},
+	"github.com/package-url/packageurl-go":    {"bundle"},
 }
 
 func TestImports(t *testing.T) {
