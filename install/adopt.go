@@ -152,7 +152,7 @@ func envelopeAt(ctx context.Context, reg *registry.Registry, repo string, head d
 // raised to what the registry proves, and what the cluster says runs is installed.
 func (r *Record) Adopt(ctx context.Context, found Traces, a *Access, by, reason string, now time.Time) error {
 	for _, v := range found.Releases {
-		r.accept(v, "adopted", 0, now)
+		r.accept(v, "adoption", 0, now)
 	}
 	r.Notes = append(r.Notes, Note{At: now.UTC().Truncate(time.Second), By: by, Text: "the record was lost and made anew: " + reason})
 	if len(found.Installed) != 1 {

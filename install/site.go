@@ -63,7 +63,7 @@ type Loaded struct {
 	Sequence uint64             `json:"sequence"`
 	Head     ocispec.Descriptor `json:"head"`
 	At       time.Time          `json:"at"`
-	By       string             `json:"by"`                 // bundle | patch
+	By       string             `json:"by"`                 // bundle | patch | adoption
 	Scratch  int64              `json:"scratch,omitempty"`  // bytes of scratch disk that loading the patch took at most
 	Fixes    []string           `json:"fixes,omitempty"`    // vulnerabilities, by its VEX document
 	Contains []bundle.Contained `json:"contains,omitempty"` // releases of channel security whose fixes it has too
