@@ -41,6 +41,9 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	if p.Report.Blocked() || len(p.Blocking) > 0 {
 		return rollout.Outcome{}, errors.New("refusing to apply a plan that preflight blocks")
 	}
+	if !p.Consent.Given() {
+		return rollout.Outcome{}, &ConsentError{Version: p.Version, Consent: p.Consent}
+	}
 	kind := rollout.TypeApply
 	if p.From == 0 {
 		kind = rollout.TypeInstall

@@ -42,6 +42,7 @@ type Plan struct {
 	Signers  []string          `json:"signers"`
 	Channel  string            `json:"channel"`
 	Fixes    []PlanFix         `json:"fixes,omitempty"` // vulnerabilities, by the release's VEX document
+	Consent  Consent           `json:"consent"`         // of the site's own approvers
 	Release  string            `json:"release"`
 	From     int               `json:"fromRevision"`
 	Next     int               `json:"nextRevision"`
@@ -75,6 +76,9 @@ func NewPlan(ctx context.Context, t Target) (*Plan, error) {
 		return nil, err
 	}
 	if err := t.Record.undoes(p.load, p.Running); err != nil {
+		return nil, err
+	}
+	if p.Consent, err = t.Record.Consent(p.Head); err != nil {
 		return nil, err
 	}
 	want, err := p.want(ctx, t)

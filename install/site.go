@@ -32,7 +32,9 @@ type Record struct {
 	ClockFloor time.Time           `json:"clockFloor,omitzero"` // newest signing time accepted
 	Loads      []Loaded            `json:"loads,omitempty"`     // oldest first
 	Installed  *Installed          `json:"installed,omitempty"`
-	Notes      []Note              `json:"notes,omitempty"` // what a person decided against the rule, oldest first
+	Approvers  *Approvers          `json:"approvers,omitempty"` // nil: nobody's consent is asked
+	Approvals  []json.RawMessage   `json:"approvals,omitempty"` // envelopes, oldest first
+	Notes      []Note              `json:"notes,omitempty"`     // what a person decided against the rule, oldest first
 }
 
 // Note is evidence of a decision that a person took.

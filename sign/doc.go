@@ -79,6 +79,13 @@
 // not lower the epoch, and must repeat every revocation. A site that is more than one version behind the first link
 // cannot follow. Whatever breaks a rule is BadChain, WrongProduct or Replayed, and what came with the chain is refused.
 //
+// # Site role
+//
+// Where a site's record names approvers, a release is applied only with the consent of as many of their keys as it says, on top of all the
+// rest. An approval is an envelope as above; its statement has the subject name "release", the head's digest, predicate type
+// https://bundle.wordcab.com/approval/v1 and the predicate {"site":ID,"version":"2.9.0","issuedAt":TIME}. The keys are the site's: the
+// vendor's policy does not know them, and they can sign nothing else.
+//
 // # Verification order
 //
 // Open refuses at the first rule that is broken. Nothing of the payload is parsed before a trusted key has signed it.

@@ -15,8 +15,8 @@ type filePredicate struct {
 
 func checkFilePredicate(predicateType string) error {
 	switch {
-	case predicateType == PredicateRelease || predicateType == PredicatePatch:
-		return errors.New("the predicate type is that of a release or patch")
+	case predicateType == PredicateRelease || predicateType == PredicatePatch || predicateType == PredicateTrust || predicateType == PredicateApproval:
+		return errors.New("the predicate type is that of a release, patch, trust policy or approval")
 	case !strings.HasPrefix(predicateType, "https://") || len(predicateType) > 256:
 		return errors.New("the predicate type is no https URI")
 	}

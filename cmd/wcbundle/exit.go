@@ -55,6 +55,7 @@ const (
 	exitUndoes         = 53 // would take fixes away from what runs
 	exitElsewhere      = 54 // the registry sends us to another host
 	exitMalformed      = 55 // signed, and still nothing that wcbundle writes
+	exitNoConsent      = 57 // the site's own approvers have not agreed
 	exitTagTaken       = 56 // a tag in the registry points at what this site has not loaded
 	exitLocked         = 75
 )
@@ -163,6 +164,8 @@ func plainAnswer(err error) answer {
 		return answer{exitUndoes, "ask the vendor for a release that contains these fixes; to give them up, wcbundle rollback goes to what ran before"}
 	case errors.As(err, new(*install.RevokedError)):
 		return answer{exitRevoked, "go to another revision (wcbundle history), or say why this one must run: --despite-revocation REASON"}
+	case errors.As(err, new(*install.ConsentError)):
+		return answer{exitNoConsent, "an approver signs it: wcbundle approve --key KEY --site ID FILE; then here: wcbundle approve add APPROVAL"}
 	case errors.As(err, new(*install.TagError)):
 		return answer{exitTagTaken, "find out who put it there; to let the tags point at this release: load --move-tags. Pods run by digest, whatever a tag says"}
 	case errors.As(err, new(*registry.ElsewhereError)):

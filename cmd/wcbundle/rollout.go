@@ -175,6 +175,9 @@ func planTable(w io.Writer, p *install.Plan) error {
 		fmt.Fprintf(w, "   running %s", p.Running)
 	}
 	fmt.Fprint(w, "\n")
+	if p.Consent.Need > 0 {
+		fmt.Fprintf(w, "Approved here by %d of the %d that this site asks for\n", len(p.Consent.By), p.Consent.Need)
+	}
 	for _, f := range p.Fixes {
 		fmt.Fprintf(w, "Fixes %s in %s\n", f.ID, strings.Join(f.In, ", "))
 	}
@@ -240,6 +243,9 @@ func runApply(c *cli.Context) error {
 	if p.Nothing() {
 		fmt.Fprintf(c.App.Writer, "release %s runs already: nothing to change\n", p.Version)
 		return nil
+	}
+	if !p.Consent.Given() {
+		return &install.ConsentError{Version: p.Version, Consent: p.Consent}
 	}
 	if ok, err := confirm(c, "apply release "+p.Version+"?"); err != nil || !ok {
 		return err

@@ -34,6 +34,8 @@ func acceptFlags() []cli.Flag {
 		&cli.StringFlag{Name: "registry", Usage: "host:port of the site's registry, from here", Required: true},
 		&cli.StringFlag{Name: "pull-from", Usage: "host:port of the same registry, from the nodes (default: as from here)"},
 		&cli.BoolFlag{Name: "plain-http", Usage: "the registry speaks http"},
+		&cli.StringSliceFlag{Name: "approver", Usage: "public key of this site's own whose consent apply asks for (wcbundle approve); may be repeated"},
+		&cli.IntFlag{Name: "approvals", Value: 1, Usage: "how many of the approvers must agree"},
 		&cli.StringFlag{Name: "adopt", Usage: "the site is not new, its record was lost: take over what its registry proves; the text says why, for the record"},
 		&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 	}
@@ -127,6 +129,9 @@ func trustAccept(c *cli.Context) error {
 		}
 		fmt.Fprintf(c.App.ErrWriter, "took over %d releases that the registry holds and the policy lets in; wcbundle status lists them\n", len(r.Loads))
 	}
+	if r.Approvers, err = approvers(c); err != nil {
+		return err
+	}
 	public, err := makeSiteKey(c)
 	if err != nil {
 		return err
@@ -146,6 +151,22 @@ func newRecord(c *cli.Context, t *sign.Trust, raw []byte) *install.Record {
 	}
 	return &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw, TrustAt: time.Now().UTC().Truncate(time.Second),
 		Registry: install.Address{Push: c.String("registry"), Pull: pull, PlainHTTP: c.Bool("plain-http")}}
+}
+
+// approvers is the site's own role, as the flags name it; nil without one.
+func approvers(c *cli.Context) (*install.Approvers, error) {
+	var keys []sign.PublicKey
+	for _, p := range c.StringSlice("approver") {
+		k, err := readPublic(p)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	return install.NewApprovers(keys, c.Int("approvals"))
 }
 
 // traces looks whether a site without a record has releases. Only --adopt goes on from there.
@@ -201,6 +222,7 @@ func siteCommands() []*cli.Command {
 			Action: load,
 		},
 		receiptCommand(),
+		approveCommand(),
 	}
 }
 

@@ -99,7 +99,7 @@ func hashFile(path string) (string, error) {
 }
 
 func (s *Story) sign(ctx context.Context) error {
-	for _, role := range []string{"root", "release", "security"} {
+	for _, role := range []string{"root", "release", "security", "officer"} {
 		if _, err := s.wc(ctx, "keys", "generate", "--prefix", s.path(role)); err != nil {
 			return err
 		}

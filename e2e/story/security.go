@@ -32,6 +32,9 @@ func (s *Story) drop(ctx context.Context) error {
 	if err := s.says(ctx, "the CVE", "Fixes "+fixedCVE+" in "+podinfoRef, "plan"); err != nil {
 		return err
 	}
+	if err := s.approve(ctx, "r1-to-s1.wcp"); err != nil {
+		return err
+	}
 	if err := s.remember(ctx, "before the drop"); err != nil {
 		return err
 	}

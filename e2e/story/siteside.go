@@ -29,7 +29,8 @@ func (s *Story) site(ctx context.Context) error {
 	if err := s.refused(ctx, 17, "no record", "load", s.path("r1.wcb")); err != nil {
 		return err
 	}
-	if _, err := s.wc(ctx, "trust", "accept", "--site", "bank-7", "--registry", s.env.Push, "--pull-from", s.env.Pull, "--plain-http", "--yes", s.path("trust.json")); err != nil {
+	if _, err := s.wc(ctx, "trust", "accept", "--site", "bank-7", "--registry", s.env.Push, "--pull-from", s.env.Pull, "--plain-http",
+		"--approver", s.path("officer.pub"), "--yes", s.path("trust.json")); err != nil {
 		return err
 	}
 	if _, err := s.wc(ctx, "verify", s.path("r1.wcb")); err != nil {
@@ -99,6 +100,12 @@ func (s *Story) install(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.refused(ctx, 57, "release 2.8.0 has 0 of the 1 approvals that this site asks for", "apply", "--yes"); err != nil {
+		return err
+	}
+	if err := s.approve(ctx, "r1.wcb"); err != nil {
+		return err
+	}
 	if _, err := s.wc(ctx, "apply", "--yes"); err != nil {
 		return err
 	}
@@ -112,6 +119,16 @@ func (s *Story) install(ctx context.Context) error {
 		return err
 	}
 	return s.remember(ctx, "2.8.0")
+}
+
+// approve is the site's security officer, who agrees to a release on a machine of their own.
+func (s *Story) approve(ctx context.Context, file string) error {
+	out := s.path("approval-" + file + ".json")
+	if _, err := s.wc(ctx, "approve", "--key", s.path("officer.key"), "--site", "bank-7", "--trust", s.path("trust.json"), "--out", out, s.path(file)); err != nil {
+		return err
+	}
+	_, err := s.wc(ctx, "approve", "add", out)
+	return err
 }
 
 // pods are the product's living pods by name.
@@ -284,6 +301,9 @@ func (s *Story) loadPatch(ctx context.Context) error {
 }
 
 func (s *Story) upgrade(ctx context.Context) error {
+	if err := s.approve(ctx, "r1-to-r2.wcp"); err != nil {
+		return err
+	}
 	if _, err := s.wc(ctx, "plan"); err != nil {
 		return err
 	}
@@ -441,6 +461,9 @@ func (s *Story) rollback(ctx context.Context) error {
 // badRelease loads 2.10.0 by its patch and applies it: the gate fails and 2.8.0 runs again.
 func (s *Story) badRelease(ctx context.Context) error {
 	if _, err := s.wc(ctx, "load", s.path("r2-to-r3.wcp")); err != nil {
+		return err
+	}
+	if err := s.approve(ctx, "r2-to-r3.wcp"); err != nil {
 		return err
 	}
 	if err := s.refused(ctx, 21, "rolled back at pool asr", "apply", "--yes"); err != nil {
