@@ -76,66 +76,73 @@ func (s drop) frame() error {
 	return nil
 }
 
+// part is an image or a model of a release.
+type part struct {
+	name    string // by which the two releases are compared
+	ref     string
+	raw     []byte // all that release.json says of it
+	allowed bool
+}
+
 func (s drop) images() error {
-	old := map[string][]byte{}
-	for _, i := range s.base.Images {
-		raw, err := marshal(i)
-		if err != nil {
-			return err
+	of := func(r *Release) (out []part, err error) {
+		for _, i := range r.Images {
+			raw, err := marshal(i)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, part{i.Ref, i.Ref, raw, s.allow.Image(i.Ref)})
 		}
-		old[i.Ref] = raw
+		return out, nil
 	}
-	for _, i := range s.next.Images {
-		raw, err := marshal(i)
-		if err != nil {
-			return err
-		}
-		before := old[i.Ref]
-		delete(old, i.Ref)
-		if bytes.Equal(before, raw) {
-			continue
-		}
-		if !s.allow.Image(i.Ref) {
-			return beyond("images", "%s is changed, and no pattern of security.allow.images allows it", i.Ref)
-		}
-		if err := s.open(i.Ref); err != nil {
-			return err
-		}
-	}
-	for ref := range old {
-		return beyond("images", "%s of %s is taken away", ref, s.base.Version)
-	}
-	return nil
+	return s.compare("images", of)
 }
 
 func (s drop) models() error {
-	old := map[string][]byte{}
-	for _, m := range s.base.Models {
-		raw, err := marshal(m)
-		if err != nil {
-			return err
+	of := func(r *Release) (out []part, err error) {
+		for _, m := range r.Models {
+			raw, err := marshal(m)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, part{m.ID, m.Ref, raw, s.allow.Model(m.ID)})
 		}
-		old[m.ID] = raw
+		return out, nil
 	}
-	for _, m := range s.next.Models {
-		raw, err := marshal(m)
-		if err != nil {
-			return err
-		}
-		before := old[m.ID]
-		delete(old, m.ID)
-		if bytes.Equal(before, raw) {
+	return s.compare("models", of)
+}
+
+// compare finds what is changed, added or taken away, and opens the repositories of what may be.
+func (s drop) compare(field string, of func(*Release) ([]part, error)) error {
+	old, err := of(s.base)
+	if err != nil {
+		return err
+	}
+	next, err := of(s.next)
+	if err != nil {
+		return err
+	}
+	left := map[string][]byte{}
+	for _, p := range old {
+		left[p.name] = p.raw
+	}
+	for _, p := range next {
+		before := left[p.name]
+		delete(left, p.name)
+		if bytes.Equal(before, p.raw) {
 			continue
 		}
-		if !s.allow.Model(m.ID) {
-			return beyond("models", "%s is changed, and no pattern of security.allow.models allows it", m.ID)
+		if !p.allowed {
+			return beyond(field, "%s is changed, and no pattern of security.allow.%s allows it", p.name, field)
 		}
-		if err := s.open(m.Ref); err != nil {
+		if err := s.open(p.ref); err != nil {
 			return err
 		}
 	}
-	for id := range old {
-		return beyond("models", "%s of %s is taken away", id, s.base.Version)
+	for _, p := range old {
+		if _, gone := left[p.name]; gone {
+			return beyond(field, "%s of %s is taken away", p.name, s.base.Version)
+		}
 	}
 	return nil
 }

@@ -105,6 +105,40 @@ func TestT50RollbackToRevoked(t *testing.T) {
 	}
 }
 
+// TestWhatRunsMayBeAppliedAgain: the site's values change while a newer release waits and the old one has expired.
+func TestWhatRunsMayBeAppliedAgain(t *testing.T) {
+	key, err := sign.LoadPublic([]byte(testPublic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := sign.NewTrust(sign.TrustForm{Schema: 1, Version: 1, Product: "wordcab", Keys: []sign.TrustKey{sign.TrustKeyOf(key)},
+		Roles: sign.TrustRoles{Release: sign.TrustRole{Keys: []string{key.KeyID()}, Threshold: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	r := &Record{Trust: trust.Encode(), ClockFloor: at.AddDate(1, 0, 0), Accepted: map[string]Accepted{"stable": {Sequence: 57}, "security": {Sequence: 3}},
+		Loads: []Loaded{load("2.8.0", "stable", nil), load("2.9.0", "stable", nil)}}
+	runs(r, "2.8.0")
+	r.Installed.At = at
+	target := Target{Record: r, Now: at.AddDate(1, 0, 0)}
+	p, err := target.policyFor(r.ofVersion("2.8.0"))
+	if _, asked := p.Accepted["stable"]; err != nil || asked || !p.Now.Equal(at) || !p.ClockFloor.IsZero() || p.Accepted["security"].Sequence != 3 {
+		t.Errorf("what runs: %+v, %v", p, err)
+	}
+	p, err = target.policyFor(r.ofVersion("2.9.0"))
+	if err != nil || p.Accepted["stable"].Sequence != 57 || !p.Now.Equal(target.Now) || p.ClockFloor.IsZero() {
+		t.Errorf("what waits: %+v, %v", p, err)
+	}
+	if r.Accepted["stable"].Sequence != 57 {
+		t.Error("the record was lowered")
+	}
+	target.Began = at.AddDate(0, 6, 0)
+	if p, err = target.policyFor(r.ofVersion("2.9.0")); err != nil || !p.Now.Equal(target.Began) {
+		t.Errorf("an operation that is taken up again is judged by %v, %v", p.Now, err)
+	}
+}
+
 // memory is a place of the record that can fail.
 type memory struct {
 	saved int

@@ -27,12 +27,19 @@ type Target struct {
 	Began    time.Time // when the operation began that is taken up again: what was let in then is finished; zero = now
 }
 
-// judgedAt is the time by which a loaded release is judged.
-func (t Target) judgedAt() time.Time {
+// policyFor is the policy by which a loaded release is judged again. What runs was let in when it was applied: giving it other values
+// lets in nothing new, so that neither its expiry nor a newer load stands against it. A revocation does.
+func (t Target) policyFor(l *Loaded) (sign.Policy, error) {
+	now := t.Now
 	if !t.Began.IsZero() {
-		return t.Began
+		now = t.Began
 	}
-	return t.Now
+	p, err := t.Record.Policy(now)
+	if i := t.Record.Installed; err == nil && i != nil && i.Head.Digest == l.Head.Digest {
+		p.Now, p.ClockFloor = i.At, time.Time{}
+		delete(p.Accepted, l.Channel)
+	}
+	return p, err
 }
 
 // Plan is what applying a loaded release would do. NewPlan changes nothing.
@@ -145,7 +152,7 @@ func openLoaded(ctx context.Context, t Target, l *Loaded) (bundle.Verified, erro
 	if err != nil {
 		return bundle.Verified{}, err
 	}
-	p, err := t.Record.Policy(t.judgedAt())
+	p, err := t.policyFor(l)
 	if err != nil {
 		return bundle.Verified{}, err
 	}

@@ -54,10 +54,7 @@ func writeApproval(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	err = writeWhole(c.String("out"), func(w io.Writer) error {
-		_, err := w.Write(append(sealed, '\n'))
-		return err
-	})
+	err = writeBytes(c.String("out"), append(sealed, '\n'))
 	if err != nil {
 		return err
 	}

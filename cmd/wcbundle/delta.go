@@ -100,6 +100,14 @@ func fileBase(f *os.File) (delta.Base, error) {
 	return io.NewSectionReader(f, 0, st.Size()), nil
 }
 
+// writeBytes writes a small file as a whole.
+func writeBytes(path string, b []byte) error {
+	return writeWhole(path, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+}
+
 // writeWhole gives write a temporary file beside path and renames it when all is well and on disk.
 func writeWhole(path string, write func(w io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".wcbundle-*")

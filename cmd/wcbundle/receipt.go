@@ -84,10 +84,7 @@ func sealJSON(path string, text []byte, predicate string, signer sign.Signer) er
 	if err := sealFile(path, d, predicate, signer); err != nil {
 		return err
 	}
-	return writeWhole(path, func(w io.Writer) error {
-		_, err := w.Write(text)
-		return err
-	})
+	return writeBytes(path, text)
 }
 
 // sealFile writes the signature of the file at path, whose digest and size are d's.

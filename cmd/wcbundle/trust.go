@@ -200,10 +200,7 @@ func addKeys(form *sign.TrustForm, paths ...string) (ids []string, err error) {
 
 // writeTrust writes a policy and says what comes next.
 func writeTrust(c *cli.Context, path string, t *sign.Trust) error {
-	err := writeWhole(path, func(w io.Writer) error {
-		_, err := w.Write(t.Encode())
-		return err
-	})
+	err := writeBytes(path, t.Encode())
 	if err != nil {
 		return err
 	}
@@ -351,10 +348,7 @@ func trustSign(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	err = writeWhole(c.String("chain"), func(w io.Writer) error {
-		_, err := w.Write(append(data, '\n'))
-		return err
-	})
+	err = writeBytes(c.String("chain"), append(data, '\n'))
 	if err != nil {
 		return err
 	}

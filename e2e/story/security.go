@@ -102,8 +102,8 @@ func (s *Story) makeDrop(ctx context.Context) error {
 
 // undone tries releases that lack the fix, and one that contains it.
 func (s *Story) undone(ctx context.Context) error {
-	for _, verb := range [][]string{{"plan", "--release", "2.9.0"}, {"apply", "--release", "2.9.0", "--yes"}} {
-		if err := s.refused(ctx, 53, "release 2.9.0 would undo fixes that 2.8.1 runs with: "+fixedCVE+" (fixed by 2.8.1)", verb...); err != nil {
+	for _, verb := range [][]string{{"plan", "--release", "2.10.0"}, {"apply", "--release", "2.10.0", "--yes"}} {
+		if err := s.refused(ctx, 53, "release 2.10.0 would undo fixes that 2.8.1 runs with: "+fixedCVE+" (fixed by 2.8.1)", verb...); err != nil {
 			return err
 		}
 	}

@@ -449,6 +449,9 @@ func (s *Story) rollback(ctx context.Context) error {
 	if err := s.serves(ctx, "asr", "asr-large-v3"); err != nil {
 		return err
 	}
+	if err := s.says(ctx, "that what runs may be given other values, though a newer release is loaded", "Release 2.8.0", "plan", "--release", "2.8.0"); err != nil {
+		return err
+	}
 	if err := s.cleanManifest(ctx); err != nil {
 		return err
 	}
