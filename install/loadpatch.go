@@ -35,7 +35,15 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("%s has %d MiB free and %d MiB are needed", e.Dir, e.Free>>20, e.Need>>20)
+	return fmt.Sprintf("%s has %s free and %s are needed", e.Dir, room(e.Free), room(e.Need))
+}
+
+// room is a size for people, who have to find that much.
+func room(n int64) string {
+	if n < 10<<20 {
+		return fmt.Sprintf("%d KiB", (n+1023)>>10)
+	}
+	return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20)
 }
 
 // LoadPatch rebuilds the patch's target from what the registry already holds and raises the record.
