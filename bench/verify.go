@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"math/rand"
@@ -24,6 +25,8 @@ const (
 type VerifyRow struct {
 	Machine   Machine `json:"machine"`
 	Version   string  `json:"version"`   // of ours
+	Binary    int64   `json:"binary"`    // size of the program, bytes
+	Modules   int     `json:"modules"`   // linked into it, its own not counted
 	SumTool   string  `json:"sumTool"`   // version of sha256sum
 	Processor bool    `json:"processor"` // the processor has instructions for SHA-256
 	Size      int64   `json:"size"`      // of the bundle
@@ -99,6 +102,15 @@ func (v *VerifyRow) versions(wcbundle string) (err error) {
 	if v.Version, err = programVersion(wcbundle)(); err != nil {
 		return err
 	}
+	info, err := buildinfo.ReadFile(wcbundle)
+	if err != nil {
+		return fmt.Errorf("what is linked into %s: %w", wcbundle, err)
+	}
+	st, err := os.Stat(wcbundle)
+	if err != nil {
+		return err
+	}
+	v.Modules, v.Binary = len(info.Deps), st.Size()
 	out, err := exec.Command("sha256sum", "--version").Output()
 	if err != nil {
 		return fmt.Errorf("the version of sha256sum: %w", err)
