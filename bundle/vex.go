@@ -20,7 +20,7 @@ import (
 const (
 	MaxVEX        = 1 << 20 // bytes
 	maxStatements = 10_000
-	maxFixes      = 4096 // vulnerabilities that a release names, its own and those of what it contains
+	maxFixes      = 1024 // vulnerabilities that a release names: its own, and again those of what it contains
 )
 
 // vulnForm is how a vulnerability is called: CVE-2026-1234, GHSA-xxxx, or the vendor's own name for it.

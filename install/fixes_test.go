@@ -74,6 +74,36 @@ func TestLatestIsTheLastLoad(t *testing.T) {
 	}
 }
 
+// TestRecordStaysReadable: whatever releases say that they fix, the record can be read again.
+func TestRecordStaysReadable(t *testing.T) {
+	r := &Record{APIVersion: RecordVersion, Trust: []byte("{}")}
+	var many []string
+	for range 1024 {
+		many = append(many, "CVE-2026-"+strings.Repeat("9", 100))
+	}
+	r.Loads = append(r.Loads, load("1.0.0", "security", []string{"CVE-1"}))
+	runs(r, "1.0.0")
+	for i := range 20 {
+		l := load("1.0."+strings.Repeat("1", i+1), "stable", many)
+		r.Loads = append(r.Loads, l)
+		r.slim()
+		b, err := encodeRecord(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decodeRecord(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(r.Loads[0].Fixes) != 1 || len(r.Loads) != 21 {
+		t.Error("what runs lost its fixes, or a load was lost")
+	}
+	r.Site = strings.Repeat("x", maxRecord)
+	if _, err := encodeRecord(r); err == nil {
+		t.Error("a record was written that nobody can read")
+	}
+}
+
 // TestT50RollbackToRevoked: going back to a release that the policy has revoked needs a reason, which is written down before
 // anything is done. The story in e2e does it on a cluster.
 func TestT50RollbackToRevoked(t *testing.T) {

@@ -129,11 +129,35 @@ func (s Stores) Save(ctx context.Context, r *Record) error {
 	return nil
 }
 
-func encodeRecord(r *Record) ([]byte, error) { return json.MarshalIndent(r, "", "  ") }
+// maxRecord is how many bytes a record may have: what fits into a ConfigMap.
+const maxRecord = 1 << 20
+
+// encodeRecord refuses to write what could not be read again.
+func encodeRecord(r *Record) ([]byte, error) {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err == nil && len(b) > maxRecord {
+		err = fmt.Errorf("the site record would be %d bytes long, more than %d", len(b), maxRecord)
+	}
+	return b, err
+}
+
+// slim keeps the record far below its bound: the oldest loads that do not run lose their lists of fixes, which are the only part
+// that can grow large.
+func (r *Record) slim() {
+	for i := range r.Loads[:max(len(r.Loads)-1, 0)] {
+		b, err := json.Marshal(r)
+		if err != nil || len(b) < maxRecord/2 {
+			return
+		}
+		if l := &r.Loads[i]; r.Installed == nil || l.Head.Digest != r.Installed.Head.Digest {
+			l.Fixes, l.Contains = nil, nil
+		}
+	}
+}
 
 func decodeRecord(b []byte) (*Record, error) {
-	if len(b) > 1<<20 {
-		return nil, errors.New("the site record is longer than 1 MiB")
+	if len(b) > maxRecord {
+		return nil, fmt.Errorf("the site record is longer than %d bytes", maxRecord)
 	}
 	var r Record
 	if err := strict.JSON(b, &r); err != nil {
@@ -192,6 +216,7 @@ func (r *Record) accept(v bundle.Verified, by string, scratch int64, now time.Ti
 			l.Fixes = append(l.Fixes, f.ID)
 		}
 		r.Loads = append(r.Loads, l)
+		r.slim()
 	}
 }
 
