@@ -121,7 +121,7 @@ func (s *Story) strangers(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, p := range []struct{ from, to, out string }{{"r0", "r4", "other-base.wcp"}, {"r2", "r4", "unsigned.wcp"}, {"r0", "r1", "old.wcp"}} {
+	for _, p := range []struct{ from, to, out string }{{"r0", "r4", "other-base.wcp"}, {"r2", "r4", "unsigned.wcp"}, {"r0", "r2", "old.wcp"}} {
 		if _, err := s.wc(ctx, "patch", "--from", s.path(p.from+".wcb"), "--to", s.path(p.to+".wcb"), "--out", s.path(p.out)); err != nil {
 			return err
 		}
