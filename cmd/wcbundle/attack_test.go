@@ -44,12 +44,23 @@ func (s shop) must(args ...string) string {
 
 func (s shop) path(name string) string { return filepath.Join(s.dir, name) }
 
+// shopFiles are what newShop has made once: keys are slow.
+var shopFiles = map[string][]byte{}
+
 // newShop makes two signed releases and the patch between them.
 func newShop(t *testing.T) shop {
 	t.Helper()
 	s := shop{t, t.TempDir()}
 	t.Setenv("WCBUNDLE_PASSWORD", "test")
 	t.Setenv("WCBUNDLE_STATE_DIR", s.path("state"))
+	for name, b := range shopFiles {
+		if err := os.WriteFile(s.path(name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(shopFiles) > 0 {
+		return s
+	}
 	if err := writeProduct(s.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +72,13 @@ func newShop(t *testing.T) shop {
 	}
 	s.must("patch", "--from", s.path("r1.wcb"), "--to", s.path("r2.wcb"), "--out", s.path("p.wcp"))
 	s.must("sign", "--key", s.path("release.key"), s.path("p.wcp"))
+	for _, name := range []string{"release.key", "release.pub", "trust.json", "r1.wcb", "r2.wcb", "p.wcp"} {
+		b, err := os.ReadFile(s.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shopFiles[name] = b
+	}
 	return s
 }
 
