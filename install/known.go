@@ -53,9 +53,9 @@ func known(ctx context.Context, opt LoadOptions) map[digest.Digest]bool {
 	return out
 }
 
-// proveThere hashes a blob that the registry says it has, unless a load of this site vouches for it.
+// proveThere hashes a blob that the registry says it has, unless a load of this site vouches for it, or an earlier run of this one.
 func (l *transfer) proveThere(ctx context.Context, repo string, d ocispec.Descriptor) error {
-	if l.known[d.Digest] {
+	if l.known[d.Digest] || l.journal.Has(d.Digest) {
 		return nil
 	}
 	r, err := l.opt.Registry.Open(ctx, repo, d)

@@ -29,7 +29,16 @@ type LoadOptions struct {
 	Parallel int    // blobs at once, default 4
 	MoveTags bool   // let tags point at this release that point at what this site has not loaded
 	Progress func(LoadEvent)
+	Journal  string                                                    // file that remembers what a load has done that is cut off; "" = none
+	Retry    func(d ocispec.Descriptor, err error, wait time.Duration) // told before a blob is tried again; nil = nobody
+	Backoff  func(attempt int) time.Duration                           // nil = DefaultBackoff
 }
+
+// maxAttempts is how often a blob is tried before a load gives up.
+const maxAttempts = 6
+
+// DefaultBackoff waits 1, 2, 4, 8 and 16 seconds: about as long as a registry takes to start.
+func DefaultBackoff(attempt int) time.Duration { return time.Second << attempt }
 
 // LoadEvent says what became of one blob.
 type LoadEvent struct {
@@ -77,7 +86,8 @@ type transfer struct {
 	scratch int64                      // bytes of scratch disk that a patch takes
 	elseIn  map[digest.Digest][]string // repositories that may hold a blob already
 
-	known map[digest.Digest]bool // blobs that loads of this site vouch for
+	journal *Journal
+	known   map[digest.Digest]bool // blobs that loads of this site vouch for
 
 	mu     sync.Mutex
 	report LoadReport
@@ -93,6 +103,9 @@ func newTransfer(f *bundle.File, v bundle.Verified, opt LoadOptions) (*transfer,
 	}
 	if opt.Parallel <= 0 {
 		opt.Parallel = 4
+	}
+	if opt.Backoff == nil {
+		opt.Backoff = DefaultBackoff
 	}
 	l := &transfer{opt: opt, file: f, v: v, lines: linesOf(v), elseIn: map[digest.Digest][]string{}}
 	for _, b := range l.lines {
@@ -124,17 +137,13 @@ func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadRe
 	if err != nil {
 		return l.report, err
 	}
-	if err := l.blobs(ctx); err != nil {
-		return l.report, err
+	if l.opt.Journal != "" {
+		if l.journal, err = OpenJournal(l.opt.Journal, l.v.Head().Digest, l.opt.Registry.Host()); err != nil {
+			return l.report, err
+		}
 	}
-	if err := l.manifests(ctx, manifests); err != nil {
-		return l.report, err
-	}
-	if err := l.tags(ctx, manifests); err != nil {
-		return l.report, err
-	}
-	if err := l.readBack(ctx); err != nil {
-		return l.report, err
+	if err := l.bring(ctx, manifests); err != nil {
+		return l.report, errors.Join(err, l.journal.Close(false))
 	}
 	l.report.Signers = signers
 	r := l.opt.Record
@@ -144,7 +153,22 @@ func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadRe
 	if runs := r.running(); runs != nil && runs.Head.Digest != now.Head.Digest {
 		l.report.Undoes = lost(runs, now)
 	}
-	return l.report, l.opt.Store.Save(ctx, r)
+	err = l.opt.Store.Save(ctx, r)
+	return l.report, errors.Join(err, l.journal.Close(err == nil))
+}
+
+// bring moves the content: blobs, then manifests, then tags, and reads everything back.
+func (l *transfer) bring(ctx context.Context, manifests map[digest.Digest][]byte) error {
+	if err := l.blobs(ctx); err != nil {
+		return err
+	}
+	if err := l.manifests(ctx, manifests); err != nil {
+		return err
+	}
+	if err := l.tags(ctx, manifests); err != nil {
+		return err
+	}
+	return l.readBack(ctx)
 }
 
 func (l *transfer) blobs(ctx context.Context) error {
@@ -152,10 +176,29 @@ func (l *transfer) blobs(ctx context.Context) error {
 	g.SetLimit(l.opt.Parallel)
 	for _, b := range l.lines {
 		if b.Kind == bundle.KindBlob {
-			g.Go(func() error { return l.blob(ctx, b) })
+			g.Go(func() error { return l.persist(ctx, b) })
 		}
 	}
 	return g.Wait()
+}
+
+// persist tries a blob again after errors that may pass.
+func (l *transfer) persist(ctx context.Context, b bundle.Blob) error {
+	for attempt := 0; ; attempt++ {
+		err := l.blob(ctx, b)
+		if err == nil || attempt+1 == maxAttempts || ctx.Err() != nil || !registry.Transient(err) {
+			return err
+		}
+		wait := l.opt.Backoff(attempt)
+		if l.opt.Retry != nil {
+			l.opt.Retry(b.Descriptor, err, wait)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }
 
 // blob brings one blob into each of its repositories: pushed into the first, mounted into the others.
@@ -185,6 +228,9 @@ func (l *transfer) blob(ctx context.Context, b bundle.Blob) error {
 			how = got
 		}
 		have = repo
+	}
+	if err := l.journal.Add(b.Digest); err != nil {
+		return err
 	}
 	l.note(b.Descriptor, how)
 	return nil

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,6 +31,7 @@ type Options struct {
 	CAFile    string // PEM; "" = the system's roots
 	Username  string
 	Password  string
+	Stall     time.Duration // give a request up when no byte has moved for so long; 0 = DefaultStall
 }
 
 // Registry is a client of one registry. It is safe for concurrent use.
@@ -57,7 +59,10 @@ func New(opt Options) (*Registry, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	c := &auth.Client{Client: &http.Client{Transport: onlyHost{opt.Host, retry.NewTransport(transport)}}, Cache: auth.NewCache()}
+	if opt.Stall <= 0 {
+		opt.Stall = DefaultStall
+	}
+	c := &auth.Client{Client: &http.Client{Transport: onlyHost{opt.Host, retry.NewTransport(stallGuard{opt.Stall, transport})}}, Cache: auth.NewCache()}
 	if opt.Username != "" {
 		c.Credential = auth.StaticCredential(opt.Host, auth.Credential{Username: opt.Username, Password: opt.Password})
 	}

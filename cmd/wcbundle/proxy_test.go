@@ -25,6 +25,9 @@ import (
 //	realm           the token service is said to be at $ELSEWHERE
 //	upload          uploads are said to go to $ELSEWHERE
 //	referrers       the list of referrers is 8 MiB of nonsense
+//	busy N          the first N uploads are answered with 503, and then with 429
+//	cut N           the connection breaks in the middle of the first N uploads
+//	stall N         the first N uploads are taken and never answered
 //	swap FILE WITH  at the first upload the file on the medium is overwritten with another
 //
 // elsewhere N fails unless N requests have come to $ELSEWHERE.
@@ -42,8 +45,13 @@ func between(ts *testscript.TestScript, _ bool, args []string) {
 	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
 	p.ModifyResponse = hostileAnswer(args[0], elsewhere.URL)
 	var handler http.Handler = p
-	if args[0] == "swap" {
+	switch args[0] {
+	case "swap":
 		handler = swapper(ts, p, args[1], args[2])
+	case "busy", "cut", "stall":
+		n, err := strconv.ParseInt(args[1], 10, 64)
+		ts.Check(err)
+		handler = &faulty{next: p, mode: args[0], times: n}
 	}
 	srv := httptest.NewUnstartedServer(handler)
 	srv.Listener.Close()
@@ -137,4 +145,38 @@ func swapper(ts *testscript.TestScript, next http.Handler, file, with string) ht
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// faulty fails the first uploads of blobs.
+type faulty struct {
+	next  http.Handler
+	mode  string
+	times int64
+	seen  atomic.Int64
+}
+
+func (f *faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/uploads/") {
+		f.next.ServeHTTP(w, r)
+		return
+	}
+	n := f.seen.Add(1)
+	if n > f.times {
+		f.next.ServeHTTP(w, r)
+		return
+	}
+	switch f.mode {
+	case "busy":
+		code := http.StatusServiceUnavailable
+		if n%2 == 0 {
+			code = http.StatusTooManyRequests
+		}
+		w.WriteHeader(code)
+	case "cut":
+		io.CopyN(io.Discard, r.Body, 100)
+		panic(http.ErrAbortHandler)
+	case "stall": // the body is read to its end, else the server would not notice that the client has gone
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}
 }

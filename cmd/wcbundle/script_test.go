@@ -112,7 +112,7 @@ func siteFiles(ts *testscript.TestScript) map[string]string {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			if err != nil || d.IsDir() || strings.Contains(path, "/_uploads/") {
+			if err != nil || d.IsDir() || strings.Contains(path, "/_uploads/") || d.Name() == "load.journal" {
 				return err
 			}
 			b, err := os.ReadFile(path)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
 
 	"github.com/wordcab/wcbundle/bundle"
@@ -91,8 +92,11 @@ func openSite(c *cli.Context) (*site, error) {
 	return &site{record: r, store: stores, access: access}, nil
 }
 
-func (s *site) registry() (*registry.Registry, error) {
-	return registry.New(registry.Options{Host: s.record.Registry.Push, PlainHTTP: s.record.Registry.PlainHTTP,
+func (s *site) registry() (*registry.Registry, error) { return s.patientRegistry(0) }
+
+// patientRegistry gives a request up when no byte has moved for so long; 0 = registry.DefaultStall.
+func (s *site) patientRegistry(stall time.Duration) (*registry.Registry, error) {
+	return registry.New(registry.Options{Host: s.record.Registry.Push, PlainHTTP: s.record.Registry.PlainHTTP, Stall: stall,
 		Username: os.Getenv("WCBUNDLE_REGISTRY_USERNAME"), Password: os.Getenv("WCBUNDLE_REGISTRY_PASSWORD")})
 }
 
@@ -218,6 +222,7 @@ func siteCommands() []*cli.Command {
 			Description: "A patch is rebuilt from what the registry holds; every digest is that of the full bundle. Nothing that runs is\n" +
 				"touched. A load that was cut off goes on where it was when it is run again.\n\nExample:\n   wcbundle load wordcab-2.8.0-to-2.9.0.wcp",
 			Flags: append(siteFlags(), scratchFlag, outputFlag,
+				&cli.DurationFlag{Name: "stall", Value: registry.DefaultStall, Usage: "try a blob again when the registry has moved no byte for so long"},
 				&cli.BoolFlag{Name: "move-tags", Usage: "let tags point at this release that point at what this site has not loaded"}),
 			Action: load,
 		},
@@ -373,7 +378,11 @@ func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) 
 	if err != nil {
 		return install.LoadReport{}, err
 	}
-	reg, err := s.registry()
+	reg, err := s.patientRegistry(c.Duration("stall"))
+	if err != nil {
+		return install.LoadReport{}, err
+	}
+	dir, err := stateDir(c)
 	if err != nil {
 		return install.LoadReport{}, err
 	}
@@ -385,7 +394,11 @@ func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) 
 	m := newMeter(c, "loading")
 	defer m.end()
 	opt := install.LoadOptions{Registry: reg, Record: s.record, Store: s.store, Now: time.Now(), Scratch: scratch, MoveTags: c.Bool("move-tags"),
-		Progress: func(e install.LoadEvent) { m.at("", e.Done, e.Total) }}
+		Journal:  filepath.Join(dir, c.String("namespace"), "load.journal"),
+		Progress: func(e install.LoadEvent) { m.at("", e.Done, e.Total) },
+		Retry: func(d ocispec.Descriptor, err error, wait time.Duration) {
+			fmt.Fprintf(c.App.ErrWriter, "blob %.19s: %v; again in %s\n", d.Digest, err, wait)
+		}}
 	return loadFile(c.Context, f, p, opt)
 }
 

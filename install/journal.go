@@ -1,0 +1,118 @@
+package install
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/wordcab/wcbundle/bundle"
+)
+
+// Journal remembers which blobs a load has brought into the registry, so that a load that was cut off does not read them again to
+// know what they are. It is a file of lines: what is loaded, then a digest each; a line that was not finished counts for nothing.
+type Journal struct {
+	mu   sync.Mutex
+	f    *os.File
+	path string
+	done map[digest.Digest]bool
+}
+
+const journalLimit = 64 << 20 // bytes
+
+// OpenJournal takes up the journal of a load of this head into this registry, or begins one: of one load at a time.
+func OpenJournal(path string, head digest.Digest, host string) (*Journal, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the journal of the load: %w", err)
+	}
+	j := &Journal{f: f, path: path, done: map[digest.Digest]bool{}}
+	if err := j.read(fmt.Sprintf("load %s into %s", head, host)); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("the journal of the load %s: %w", path, err)
+	}
+	return j, nil
+}
+
+// read takes the finished lines of the same load, or empties the file.
+func (j *Journal) read(title string) error {
+	r := bufio.NewReader(io.LimitReader(j.f, journalLimit))
+	var end int64
+	for n := 0; ; n++ {
+		line, err := r.ReadString('\n')
+		if err != nil && err != io.EOF {
+			return err
+		}
+		text, whole := strings.CutSuffix(line, "\n")
+		d := digest.Digest(text)
+		if !whole || n == 0 && text != title || n > 0 && bundle.CheckDigest(d) != nil {
+			break
+		}
+		if n > 0 {
+			j.done[d] = true
+		}
+		end += int64(len(line))
+	}
+	if err := j.f.Truncate(end); err != nil {
+		return err
+	}
+	if _, err := j.f.Seek(end, io.SeekStart); err != nil || end > 0 {
+		return err
+	}
+	return j.write(title)
+}
+
+func (j *Journal) write(line string) error {
+	if _, err := j.f.WriteString(line + "\n"); err != nil {
+		return err
+	}
+	return j.f.Sync()
+}
+
+// Has tells whether the load has brought the blob in, in this run or one before. Nil has nothing.
+func (j *Journal) Has(d digest.Digest) bool {
+	if j == nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.done[d]
+}
+
+// Add writes down that the registry has taken the blob.
+func (j *Journal) Add(d digest.Digest) error {
+	if j == nil {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.done[d] {
+		return nil
+	}
+	if err := j.write(string(d)); err != nil {
+		return fmt.Errorf("the journal of the load %s: %w", j.path, err)
+	}
+	j.done[d] = true
+	return nil
+}
+
+// Close gives the file back, and removes it where the load is done.
+func (j *Journal) Close(done bool) error {
+	if j == nil {
+		return nil
+	}
+	err := j.f.Close()
+	if done {
+		err = errors.Join(err, os.Remove(j.path))
+	}
+	return err
+}
