@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -26,7 +27,11 @@ type Journal struct {
 
 const journalLimit = 64 << 20 // bytes
 
-// OpenJournal takes up the journal of a load of this head into this registry, or begins one: of one load at a time.
+// ErrLoading is returned while another load of this site runs on this machine.
+var ErrLoading = errors.New("another load of this site runs on this machine")
+
+// OpenJournal takes up the journal of a load of this head into this registry, or begins one. It is locked until it is closed:
+// ErrLoading where another process has it.
 func OpenJournal(path string, head digest.Digest, host string) (*Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
@@ -34,6 +39,13 @@ func OpenJournal(path string, head digest.Digest, host string) (*Journal, error)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("the journal of the load: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLoading
+		}
+		return nil, err
 	}
 	j := &Journal{f: f, path: path, done: map[digest.Digest]bool{}}
 	if err := j.read(fmt.Sprintf("load %s into %s", head, host)); err != nil {
@@ -105,14 +117,14 @@ func (j *Journal) Add(d digest.Digest) error {
 	return nil
 }
 
-// Close gives the file back, and removes it where the load is done.
+// Close gives the file back, emptied where the load is done.
 func (j *Journal) Close(done bool) error {
 	if j == nil {
 		return nil
 	}
-	err := j.f.Close()
+	var err error
 	if done {
-		err = errors.Join(err, os.Remove(j.path))
+		err = j.f.Truncate(0)
 	}
-	return err
+	return errors.Join(err, j.f.Close())
 }

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -77,8 +78,15 @@ func TestJournal(t *testing.T) {
 	if err := j.Close(true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(path); err == nil {
-		t.Error("the journal of a load that is done is still there")
+	if st, err := os.Stat(path); err != nil || st.Size() != 0 {
+		t.Errorf("the journal of a load that is done: %v, %v", st, err)
+	}
+	j = open(head, "r:5000")
+	if _, err := OpenJournal(path, head, "r:5000"); !errors.Is(err, ErrLoading) {
+		t.Errorf("two loads at once: %v", err)
+	}
+	if err := j.Close(false); err != nil {
+		t.Fatal(err)
 	}
 	var none *Journal
 	if none.Has(a) || none.Add(a) != nil || none.Close(true) != nil {

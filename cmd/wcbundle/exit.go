@@ -170,6 +170,8 @@ func plainAnswer(err error) answer {
 		return answer{exitTagTaken, "find out who put it there; to let the tags point at this release: load --move-tags. Pods run by digest, whatever a tag says"}
 	case errors.As(err, new(*registry.ElsewhereError)):
 		return answer{exitElsewhere, "treat the registry as broken or hostile; name the host that it should be with wcbundle trust accept --registry at set-up"}
+	case errors.Is(err, install.ErrLoading):
+		return answer{exitLocked, "wait until it has ended; then run the same command again, if it is still needed"}
 	case errors.Is(err, rollout.ErrLocked), errors.Is(err, rollout.ErrLockLost):
 		return answer{exitLocked, "another operation runs: watch it with wcbundle status --watch"}
 	case errors.Is(err, rollout.ErrOpen):
