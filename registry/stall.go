@@ -14,8 +14,9 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
-// DefaultStall is how long a registry may move no byte before a request is given up.
-const DefaultStall = 2 * time.Minute
+// DefaultStall is how long a registry may move no byte before a request is given up. Registries that keep blobs in an object store copy a
+// large one for minutes before they answer.
+const DefaultStall = 5 * time.Minute
 
 // StalledError says that a registry moved no byte for a while, in either direction. A request that makes progress is never given
 // up, however long it takes.
