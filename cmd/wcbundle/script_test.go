@@ -36,6 +36,10 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("WCBUNDLE_PASSWORD", "test")
 			env.Setenv("WCBUNDLE_STATE_DIR", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("UNSHARE", "-rm") // a mount namespace; root needs no user namespace for it
+			if os.Getuid() == 0 {
+				env.Setenv("UNSHARE", "-m")
+			}
 			now := time.Now().UTC()
 			env.Setenv("TODAY", now.Format(time.DateOnly))
 			env.Setenv("TOMORROW", now.AddDate(0, 0, 1).Format(time.DateOnly))
