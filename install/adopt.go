@@ -60,7 +60,7 @@ func (t Traces) Error(site string) error {
 
 // FindTraces looks for releases of the policy's product in the registry and, where a is not nil, in the cluster. A registry that
 // does not answer is an error: it could hold anything.
-func FindTraces(ctx context.Context, reg *registry.Registry, a *Access, t *sign.Trust, site string) (Traces, error) {
+func FindTraces(ctx context.Context, reg *registry.Registry, a *Access, t *sign.Trust, site string, now time.Time) (Traces, error) {
 	var out Traces
 	if err := reg.Ping(ctx); err != nil {
 		return out, fmt.Errorf("looking whether this site has releases already: %w", err)
@@ -75,7 +75,7 @@ func FindTraces(ctx context.Context, reg *registry.Registry, a *Access, t *sign.
 		if !ok {
 			continue
 		}
-		v, err := foundRelease(ctx, reg, repo, head, t, site)
+		v, err := foundRelease(ctx, reg, repo, head, t, site, now)
 		if errors.Is(err, sign.ErrUntrusted) {
 			out.Strange = append(out.Strange, string(head))
 			continue
@@ -102,8 +102,8 @@ func headOfTag(tag string) (digest.Digest, bool) {
 }
 
 // foundRelease opens a release in the registry as it was when it was signed: it may have expired since, and still has raised the
-// site's sequence.
-func foundRelease(ctx context.Context, reg *registry.Registry, repo string, head digest.Digest, t *sign.Trust, site string) (bundle.Verified, error) {
+// site's sequence. One that claims to be from the future is judged by now, which refuses it: it would raise the clock floor.
+func foundRelease(ctx context.Context, reg *registry.Registry, repo string, head digest.Digest, t *sign.Trust, site string, now time.Time) (bundle.Verified, error) {
 	desc, err := reg.Resolve(ctx, repo, string(head))
 	if err != nil {
 		return bundle.Verified{}, err
@@ -119,6 +119,9 @@ func foundRelease(ctx context.Context, reg *registry.Registry, repo string, head
 	signed, err := time.Parse(time.RFC3339, claimed.IssuedAt)
 	if err != nil {
 		return bundle.Verified{}, err
+	}
+	if signed.After(now) {
+		signed = now
 	}
 	raw, err := reg.Fetch(ctx, repo, desc, bundle.MaxManifest)
 	if err != nil {

@@ -22,6 +22,9 @@ type onlyHost struct {
 // RoundTrip refuses a request to another host, and an answer that leads to one, before a name is resolved or a byte is sent there.
 func (o onlyHost) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Host != o.host {
+		if r.Body != nil {
+			r.Body.Close()
+		}
 		return nil, &ElsewhereError{Registry: o.host, To: r.URL.Host}
 	}
 	resp, err := o.next.RoundTrip(r)

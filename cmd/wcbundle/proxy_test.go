@@ -30,7 +30,7 @@ import (
 //	stall N         the first N uploads are taken and never answered
 //	swap FILE WITH  at the first upload the file on the medium is overwritten with another
 //
-// elsewhere N fails unless N requests have come to $ELSEWHERE.
+// lied fails unless somebody has asked for the list of referrers. elsewhere N fails unless N requests have come to $ELSEWHERE.
 func between(ts *testscript.TestScript, _ bool, args []string) {
 	target, err := url.Parse("http://" + ts.Getenv("REGISTRY"))
 	ts.Check(err)
@@ -43,7 +43,9 @@ func between(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("ELSEWHERE", strings.TrimPrefix(elsewhere.URL, "http://"))
 	visitors.Store(ts.Getenv("WORK"), &visits)
 	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
-	p.ModifyResponse = hostileAnswer(args[0], elsewhere.URL)
+	var told atomic.Int64
+	lies.Store(ts.Getenv("WORK"), &told)
+	p.ModifyResponse = hostileAnswer(args[0], elsewhere.URL, &told)
 	var handler http.Handler = p
 	switch args[0] {
 	case "swap":
@@ -63,6 +65,20 @@ func between(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("PROXY", strings.TrimPrefix(srv.URL, "http://"))
 }
 
+// lies counts, per session, the answers that the newest proxy changed.
+var lies sync.Map
+
+// checkLied is the command lied: the proxy was asked for what it lies about.
+func checkLied(ts *testscript.TestScript, neg bool, _ []string) {
+	v, ok := lies.Load(ts.Getenv("WORK"))
+	if !ok {
+		ts.Fatalf("there is no proxy")
+	}
+	if n := v.(*atomic.Int64).Load(); (n > 0) == neg {
+		ts.Fatalf("the proxy was asked %d times for what it lies about (negated: %v)", n, neg)
+	}
+}
+
 // visitors counts, per session, the requests that came to $ELSEWHERE.
 var visitors sync.Map
 
@@ -79,7 +95,7 @@ func checkElsewhere(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func hostileAnswer(mode, elsewhere string) func(*http.Response) error {
+func hostileAnswer(mode, elsewhere string, told *atomic.Int64) func(*http.Response) error {
 	other := func(r *http.Response) error {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -107,6 +123,7 @@ func hostileAnswer(mode, elsewhere string) func(*http.Response) error {
 		case mode == "upload" && is(r, "POST", "/uploads/"):
 			r.Header.Set("Location", elsewhere+r.Request.URL.Path)
 		case mode == "referrers" && strings.Contains(r.Request.URL.Path, "/referrers/"):
+			told.Add(1)
 			r.StatusCode = http.StatusOK
 			r.Header.Set("Content-Type", "application/vnd.oci.image.index.v1+json")
 			r.Header.Del("Content-Length")

@@ -67,7 +67,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code": checkCode, "refused": checkRefused, "same": checkSame, "flip": flipByte, "cut": cutFile, "vex": writeVEX,
-			"made": made, "site": newSite, "cptree": copyTree, "forge": forge, "proxy": between, "elsewhere": checkElsewhere,
+			"made": made, "site": newSite, "cptree": copyTree, "forge": forge, "proxy": between, "elsewhere": checkElsewhere, "lied": checkLied,
 			"damage": damage, "plant": plant, "registry-whole": checkWhole, "spoil": spoil, "zeros": zeroFile, "blob-of": blobOf,
 			"wrong-delta": wrongDelta, "push-other": pushOther, "hostile-model": hostileModel, "chart-bomb": chartBomb,
 			"layout": listLayout, "referrers": listReferrers, "expand": expandRegistry, "cosigned": cosignImage, "tags": listTags,

@@ -182,7 +182,7 @@ func (s *site) traces(c *cli.Context, t *sign.Trust) (install.Traces, error) {
 	if err != nil {
 		return install.Traces{}, err
 	}
-	found, err := install.FindTraces(c.Context, reg, s.access, t, c.String("site"))
+	found, err := install.FindTraces(c.Context, reg, s.access, t, c.String("site"), time.Now())
 	switch {
 	case err != nil:
 		return found, err
