@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -39,6 +40,9 @@ type Registry struct {
 	host   string
 	plain  bool
 	client *auth.Client
+
+	wholeOnly atomic.Bool  // it takes blobs only whole
+	piece     atomic.Int64 // bytes of a request that it takes; 0 = any
 }
 
 // New makes a client. It connects to nothing.

@@ -1,0 +1,342 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/wordcab/wcbundle/bundle"
+)
+
+// front stands before a registry and may answer in its place. It counts the bytes of bodies that reach the registry.
+type front struct {
+	next http.Handler
+	mu   sync.Mutex
+	sent int64
+	log  []string
+	hook func(w http.ResponseWriter, r *http.Request) bool // true: it has answered
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.log = append(f.log, r.Method)
+	hook := f.hook
+	f.mu.Unlock()
+	if hook != nil && hook(w, r) {
+		return
+	}
+	r.Body = &counted{r.Body, f}
+	f.next.ServeHTTP(w, r)
+}
+
+type counted struct {
+	io.ReadCloser
+	f *front
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.f.mu.Lock()
+	c.f.sent += int64(n)
+	c.f.mu.Unlock()
+	return n, err
+}
+
+func (f *front) methods() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.log, " ")
+}
+
+// behind starts the embedded registry behind a front.
+func behind(t *testing.T) (*front, *Registry) {
+	t.Helper()
+	f := &front{next: Handler(t.Context(), t.TempDir(), nil)}
+	srv := httptest.NewServer(f)
+	t.Cleanup(srv.Close)
+	r, err := New(Options{Host: strings.TrimPrefix(srv.URL, "http://"), Stall: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, r
+}
+
+func randomBlob(n int) ([]byte, ocispec.Descriptor) {
+	b := make([]byte, n)
+	rand.New(rand.NewSource(int64(n))).Read(b)
+	return b, ocispec.Descriptor{MediaType: "application/octet-stream", Size: int64(n), Digest: digest.FromBytes(b)}
+}
+
+// seekable is a source that counts how often it was opened, and what was read.
+type seekable struct {
+	b      []byte
+	opened int
+	read   int64
+}
+
+func (s *seekable) open(context.Context) (io.ReadCloser, error) {
+	s.opened++
+	return &seekableReader{bytes.NewReader(s.b), s}, nil
+}
+
+type seekableReader struct {
+	*bytes.Reader
+	s *seekable
+}
+
+func (r *seekableReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.s.read += int64(n)
+	return n, err
+}
+func (r *seekableReader) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{r})
+}
+func (r *seekableReader) Close() error { return nil }
+
+func wantBlob(t *testing.T, r *Registry, repo string, d ocispec.Descriptor) {
+	t.Helper()
+	rc, err := r.Open(t.Context(), repo, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	if _, err := io.Copy(io.Discard, rc); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const mib = 1 << 20
+
+func TestUploadInOneRequest(t *testing.T) {
+	for _, n := range []int{0, 1, wholeBelow, wholeBelow + 1, 40 * mib} {
+		f, r := behind(t)
+		b, d := randomBlob(n)
+		src := &seekable{b: b}
+		if err := r.Upload(t.Context(), &Upload{Repo: "a/b", Blob: d, Open: src.open}); err != nil {
+			t.Fatal(err)
+		}
+		wantBlob(t, r, "a/b", d)
+		want := "POST PATCH PUT GET"
+		if n <= wholeBelow {
+			want = "POST PUT GET"
+		}
+		if got := f.methods(); got != want || src.read != int64(n) || src.opened != 1 {
+			t.Errorf("%d bytes: requests %s, want %s; %d bytes read in %d openings", n, got, want, src.read, src.opened)
+		}
+	}
+}
+
+// TestUploadGoesOn breaks connections in the middle of a blob: nothing that the registry took is sent again.
+func TestUploadGoesOn(t *testing.T) {
+	f, r := behind(t)
+	b, d := randomBlob(60 * mib)
+	src := &seekable{b: b}
+	cuts := 0
+	f.hook = func(w http.ResponseWriter, q *http.Request) bool {
+		if q.Method == http.MethodPatch && cuts < 3 {
+			cuts++
+			q.Body = io.NopCloser(io.LimitReader(q.Body, 17*mib)) // then the connection ends
+			f.next.ServeHTTP(httptest.NewRecorder(), q)
+			f.mu.Lock()
+			f.sent += 17 * mib
+			f.mu.Unlock()
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	}
+	if err := r.Upload(t.Context(), &Upload{Repo: "a/b", Blob: d, Open: src.open}); err != nil {
+		t.Fatal(err)
+	}
+	wantBlob(t, r, "a/b", d)
+	if f.sent != d.Size || cuts != 3 {
+		t.Errorf("%d bytes went to the registry in spite of %d cuts, the blob has %d", f.sent, cuts, d.Size)
+	}
+	if extra := src.read - d.Size; extra > 4*3*markEvery {
+		t.Errorf("%d bytes were read more than once", extra)
+	}
+}
+
+// TestUploadByAnotherProcess goes on with what a process had begun that was killed.
+func TestUploadByAnotherProcess(t *testing.T) {
+	for _, spoil := range []bool{false, true} {
+		f, r := behind(t)
+		b, d := randomBlob(30 * mib)
+		first := bytes.Clone(b)
+		if spoil { // what the first process sent were other bytes
+			first[5] ^= 1
+		}
+		src := &seekable{b: first}
+		var place string
+		f.hook = func(w http.ResponseWriter, q *http.Request) bool {
+			if q.Method == http.MethodPatch {
+				q.Body = io.NopCloser(io.LimitReader(q.Body, 20*mib))
+				f.next.ServeHTTP(httptest.NewRecorder(), q)
+				panic(http.ErrAbortHandler)
+			}
+			return q.Method == http.MethodGet && refuse(w, http.StatusServiceUnavailable)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		err := r.Upload(ctx, &Upload{Repo: "a/b", Blob: d, Open: src.open, Moved: func(p string) error { place = p; return nil }})
+		cancel()
+		if err == nil || place == "" {
+			t.Fatalf("the first process ended with %v and the place %q", err, place)
+		}
+		f.hook, f.sent = nil, 0
+		again := &seekable{b: b}
+		if err := r.Upload(t.Context(), &Upload{Repo: "a/b", Blob: d, Open: again.open, Place: place}); err != nil {
+			t.Fatal(err)
+		}
+		wantBlob(t, r, "a/b", d)
+		if spoil {
+			continue
+		}
+		if f.sent != d.Size-20*mib {
+			t.Errorf("%d bytes were sent, want those that were left, %d", f.sent, d.Size-20*mib)
+		}
+	}
+}
+
+func refuse(w http.ResponseWriter, status int) bool {
+	w.WriteHeader(status)
+	return true
+}
+
+// TestUploadToOthers runs against registries that do not do what distribution does.
+func TestUploadToOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		hook func(f *front, w http.ResponseWriter, q *http.Request) bool
+		want string
+	}{
+		"takes no chunks": {func(_ *front, w http.ResponseWriter, q *http.Request) bool {
+			return q.Method == http.MethodPatch && refuse(w, http.StatusMethodNotAllowed)
+		}, "POST PATCH POST PUT GET"},
+		"refuses long requests": {func(_ *front, w http.ResponseWriter, q *http.Request) bool {
+			return q.ContentLength > 9*mib && refuse(w, http.StatusRequestEntityTooLarge)
+		}, ""},
+		"forgets the session once": {func(f *front, w http.ResponseWriter, q *http.Request) bool {
+			n := strings.Count(f.methods(), "PATCH")
+			return n == 1 && q.Method != http.MethodPost && refuse(w, http.StatusNotFound)
+		}, "POST PATCH GET POST PATCH PUT GET"},
+		"says nothing of ranges": {func(f *front, w http.ResponseWriter, q *http.Request) bool {
+			if q.Method != http.MethodPatch {
+				return false
+			}
+			rec := httptest.NewRecorder()
+			f.next.ServeHTTP(rec, q)
+			w.Header().Set("Location", rec.Header().Get("Location"))
+			return refuse(w, http.StatusNoContent)
+		}, "POST PATCH PUT GET"},
+		"gives relative places": {func(f *front, w http.ResponseWriter, q *http.Request) bool {
+			if q.Method != http.MethodPatch && q.Method != http.MethodPost {
+				return false
+			}
+			rec := httptest.NewRecorder()
+			f.next.ServeHTTP(rec, q)
+			at, _ := rec.Result().Location()
+			w.Header().Set("Location", at.RequestURI())
+			w.Header().Set("Range", rec.Header().Get("Range"))
+			return refuse(w, rec.Code)
+		}, "POST PATCH PUT GET"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, r := behind(t)
+			f.hook = func(w http.ResponseWriter, q *http.Request) bool { return c.hook(f, w, q) }
+			b, d := randomBlob(30*mib + 7)
+			if err := r.Upload(t.Context(), &Upload{Repo: "a/b", Blob: d, Open: (&seekable{b: b}).open}); err != nil {
+				t.Fatal(err)
+			}
+			wantBlob(t, r, "a/b", d)
+			if got := f.methods(); c.want != "" && got != c.want {
+				t.Errorf("requests %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestUploadHostile meets registries that lie about what they have, and sources that are not what they should be.
+func TestUploadHostile(t *testing.T) {
+	b, d := randomBlob(9 * mib)
+	flipped := bytes.Clone(b)
+	flipped[len(b)-1] ^= 1
+	for name, src := range map[string][]byte{"flipped": flipped, "short": b[:len(b)-1], "long": append(bytes.Clone(b), 0), "empty": nil} {
+		t.Run(name, func(t *testing.T) {
+			f, r := behind(t)
+			err := r.Upload(t.Context(), &Upload{Repo: "a/b", Blob: d, Open: (&seekable{b: src}).open})
+			if !errors.As(err, new(*bundle.DigestError)) {
+				t.Fatalf("got %v", err)
+			}
+			if ok, err := r.Has(t.Context(), "a/b", d); ok || err != nil {
+				t.Fatalf("the registry has it: %v, %v", ok, err)
+			}
+			if !strings.Contains(f.methods(), "DELETE") {
+				t.Error("the upload was left behind")
+			}
+		})
+	}
+	for name, says := range map[string]string{"more": "0-999999999999", "negative": "0--5", "from the middle": "7-8", "words": "all of it", "overflow": "0-99999999999999999999999"} {
+		t.Run("has "+name, func(t *testing.T) {
+			f, r := behind(t)
+			f.hook = func(w http.ResponseWriter, q *http.Request) bool {
+				if q.Method != http.MethodPatch && q.Method != http.MethodGet {
+					return false
+				}
+				w.Header().Set("Range", says)
+				return refuse(w, map[string]int{http.MethodPatch: 202, http.MethodGet: 204}[q.Method])
+			}
+			if err := r.Upload(t.Context(), &Upload{Repo: "a/b", Blob: d, Open: (&seekable{b: b}).open}); err == nil {
+				t.Fatal("it was believed")
+			}
+			if n := len(strings.Fields(f.methods())); n > 12 {
+				t.Errorf("%d requests before it was given up", n)
+			}
+		})
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-3": 0, "soon": 0, "999999999": longestWait,
+		time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat): 0} {
+		if got := retryAfter(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+	resp := &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {"4"}}, Body: io.NopCloser(strings.NewReader(`{"errors":[{"code":"TOOMANYREQUESTS","message":"later"}]}`)),
+		Request: httptest.NewRequest("PATCH", "http://r/v2/a/b?_state=secret", nil)}
+	err := answered(resp, 202)
+	var busy *BusyError
+	if !errors.As(err, &busy) || busy.After != 4*time.Second || !Transient(err) || !strings.Contains(err.Error(), "later") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestMarked takes a hash back to many places, and wants what a hash of the bytes up to there gives.
+func TestMarked(t *testing.T) {
+	b, _ := randomBlob(3*markEvery + 5)
+	m := newMarked()
+	for i := 0; i < len(b); i += mib {
+		m.Write(b[i:min(i+mib, len(b))])
+	}
+	for _, at := range []int64{int64(len(b)), 3*markEvery - 1, markEvery + 1, markEvery, 5, 0} {
+		if err := m.back(at); err != nil || m.at > at || at-m.at > markEvery+mib {
+			t.Fatalf("back to %d is at %d: %v", at, m.at, err)
+		}
+		m.Write(b[m.at:at])
+		if got, want := fmt.Sprintf("%x", m.h.Sum(nil)), fmt.Sprintf("%x", sha256.Sum256(b[:at])); got != want {
+			t.Fatalf("the hash at %d is %s, want %s", at, got, want)
+		}
+	}
+}
