@@ -76,5 +76,5 @@ func Handler(ctx context.Context, dir string, log io.Writer) http.Handler {
 	cfg.Log.Level = configuration.Loglevel("error")
 	cfg.Log.AccessLog.Disabled = true
 	cfg.Catalog.MaxEntries = 1000
-	return handlers.NewApp(ctx, cfg)
+	return &healer{next: handlers.NewApp(ctx, cfg), dir: dir}
 }
