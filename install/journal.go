@@ -17,12 +17,14 @@ import (
 )
 
 // Journal remembers which blobs a load has brought into the registry, so that a load that was cut off does not read them again to
-// know what they are. It is a file of lines: what is loaded, then a digest each; a line that was not finished counts for nothing.
+// know what they are, and where uploads are taken up again that it broke off. It is a file of lines: what is loaded, then a digest
+// each, or a digest, a repository and a URL; a line that was not finished counts for nothing.
 type Journal struct {
 	mu   sync.Mutex
 	f    *os.File
 	path string
 	done map[digest.Digest]bool
+	at   map[[2]string]string // digest and repository -> where the registry takes an upload up again
 }
 
 const journalLimit = 64 << 20 // bytes
@@ -47,7 +49,7 @@ func OpenJournal(path string, head digest.Digest, host string) (*Journal, error)
 		}
 		return nil, err
 	}
-	j := &Journal{f: f, path: path, done: map[digest.Digest]bool{}}
+	j := &Journal{f: f, path: path, done: map[digest.Digest]bool{}, at: map[[2]string]string{}}
 	if err := j.read(fmt.Sprintf("load %s into %s", head, host)); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("the journal of the load %s: %w", path, err)
@@ -65,12 +67,8 @@ func (j *Journal) read(title string) error {
 			return err
 		}
 		text, whole := strings.CutSuffix(line, "\n")
-		d := digest.Digest(text)
-		if !whole || n == 0 && text != title || n > 0 && bundle.CheckDigest(d) != nil {
+		if !whole || n == 0 && text != title || n > 0 && !j.take(text) {
 			break
-		}
-		if n > 0 {
-			j.done[d] = true
 		}
 		end += int64(len(line))
 	}
@@ -81,6 +79,23 @@ func (j *Journal) read(title string) error {
 		return err
 	}
 	return j.write(title)
+}
+
+// take believes one line, and tells whether it is one.
+func (j *Journal) take(line string) bool {
+	f := strings.Split(line, " ")
+	if bundle.CheckDigest(digest.Digest(f[0])) != nil {
+		return false
+	}
+	switch len(f) {
+	case 1:
+		j.done[digest.Digest(f[0])] = true
+		return true
+	case 3:
+		j.at[[2]string{f[0], f[1]}] = f[2]
+		return true
+	}
+	return false
 }
 
 func (j *Journal) write(line string) error {
@@ -114,6 +129,30 @@ func (j *Journal) Add(d digest.Digest) error {
 		return fmt.Errorf("the journal of the load %s: %w", j.path, err)
 	}
 	j.done[d] = true
+	return nil
+}
+
+// Place is where an upload of the blob into the repository can be taken up again; "" = nowhere.
+func (j *Journal) Place(d digest.Digest, repo string) string {
+	if j == nil {
+		return ""
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.at[[2]string{string(d), repo}]
+}
+
+// Move writes down where an upload can be taken up again. A place that does not fit on a line is left out: that blob is sent again.
+func (j *Journal) Move(d digest.Digest, repo, place string) error {
+	if j == nil || len(place) > 4<<10 || strings.ContainsAny(place, " \r\n") {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.write(fmt.Sprintf("%s %s %s", d, repo, place)); err != nil {
+		return fmt.Errorf("the journal of the load %s: %w", j.path, err)
+	}
+	j.at[[2]string{string(d), repo}] = place
 	return nil
 }
 

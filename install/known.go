@@ -55,16 +55,20 @@ func known(ctx context.Context, opt LoadOptions) map[digest.Digest]bool {
 
 // proveThere hashes a blob that the registry says it has, unless a load of this site vouches for it, or an earlier run of this one.
 func (l *transfer) proveThere(ctx context.Context, repo string, d ocispec.Descriptor) error {
-	if l.known[d.Digest] || l.journal.Has(d.Digest) {
+	if !l.opt.Rehash && (l.known[d.Digest] || l.journal.Has(d.Digest)) {
 		return nil
 	}
+	return l.hashThere(ctx, repo, d)
+}
+
+func (l *transfer) hashThere(ctx context.Context, repo string, d ocispec.Descriptor) error {
 	r, err := l.opt.Registry.Open(ctx, repo, d)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	if _, err := io.Copy(io.Discard, r); err != nil {
-		return fmt.Errorf("registry %s has something else under %s@%s: remove it there, then load again: %w", l.opt.Registry.Host(), repo, d.Digest, err)
+		return fmt.Errorf("registry %s has something else under %s@%s: %w", l.opt.Registry.Host(), repo, d.Digest, err)
 	}
 	return nil
 }

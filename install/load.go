@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,26 +26,25 @@ type LoadOptions struct {
 	Record   *Record
 	Store    Store
 	Now      time.Time
-	Scratch  string // folder for base blobs while deltas are applied
-	Parallel int    // blobs at once, default 4
-	MoveTags bool   // let tags point at this release that point at what this site has not loaded
+	Scratch  string         // folder for base blobs while deltas are applied
+	Kept     []*bundle.File // bundles whose blobs a patch may be rebuilt from, beside the registry's; each is hashed before it is used
+	Room     func(Room)     // told how the scratch folder will be used, before anything is done; nil = nobody
+	Parallel int            // blobs at once, default 4
+	Rehash   bool           // hash what is in the registry too, and put in anew what is damaged
+	MoveTags bool           // let tags point at this release that point at what this site has not loaded
 	Progress func(LoadEvent)
 	Journal  string                                                    // file that remembers what a load has done that is cut off; "" = none
 	Retry    func(d ocispec.Descriptor, err error, wait time.Duration) // told before a blob is tried again; nil = nobody
 	Backoff  func(attempt int) time.Duration                           // nil = DefaultBackoff
 }
 
-// maxAttempts is how often a blob is tried before a load gives up.
-const maxAttempts = 6
-
-// DefaultBackoff waits 1, 2, 4, 8 and 16 seconds: about as long as a registry takes to start.
-func DefaultBackoff(attempt int) time.Duration { return time.Second << attempt }
-
-// LoadEvent says what became of one blob.
+// LoadEvent says how far one blob is, and the whole. Done never falls. Sizes are bytes.
 type LoadEvent struct {
 	Blob  ocispec.Descriptor
-	How   string // there, mounted, pushed, rebuilt, manifest
-	Done  int64  // bytes of the release that are in the registry now
+	How   string // what became of it: there, mounted, pushed, rebuilt, manifest; "" while it is on its way
+	Sent  int64  // of the blob
+	Done  int64  // of the release, in the registry now
+	There int64  // of Done, what was there before
 	Total int64
 }
 
@@ -59,6 +59,7 @@ type LoadReport struct {
 	Rebuilt int64              `json:"rebuilt"` // made from base blobs and deltas
 	Deltas  int64              `json:"deltas"`  // size of those deltas
 	Total   int64              `json:"total"`
+	Healed  []string           `json:"healed,omitempty"` // digests whose copy in the registry was damaged and is not any more
 	Fixes   []string           `json:"fixes,omitempty"`  // vulnerabilities, by the release's VEX document
 	Undoes  []bundle.Contained `json:"undoes,omitempty"` // fixes that run and that it does not have: apply would refuse it
 }
@@ -92,6 +93,7 @@ type transfer struct {
 	mu     sync.Mutex
 	report LoadReport
 	done   int64
+	partly map[digest.Digest]int64 // bytes of blobs that are on their way
 }
 
 func newTransfer(f *bundle.File, v bundle.Verified, opt LoadOptions) (*transfer, error) {
@@ -107,7 +109,7 @@ func newTransfer(f *bundle.File, v bundle.Verified, opt LoadOptions) (*transfer,
 	if opt.Backoff == nil {
 		opt.Backoff = DefaultBackoff
 	}
-	l := &transfer{opt: opt, file: f, v: v, lines: linesOf(v), elseIn: map[digest.Digest][]string{}}
+	l := &transfer{opt: opt, file: f, v: v, lines: linesOf(v), elseIn: map[digest.Digest][]string{}, partly: map[digest.Digest]int64{}}
 	for _, b := range l.lines {
 		l.report.Total += b.Size
 	}
@@ -148,6 +150,7 @@ func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadRe
 	if err := l.bring(ctx, manifests); err != nil {
 		return l.report, errors.Join(err, l.journal.Close(false))
 	}
+	slices.Sort(l.report.Healed)
 	l.report.Signers = signers
 	r := l.opt.Record
 	r.accept(l.v, by, l.scratch, l.opt.Now)
@@ -168,116 +171,10 @@ func (l *transfer) bring(ctx context.Context, manifests map[digest.Digest][]byte
 	if err := l.manifests(ctx, manifests); err != nil {
 		return err
 	}
-	if err := l.tags(ctx, manifests); err != nil {
+	if err := l.insist(ctx, l.v.Head(), func(ctx context.Context) error { return l.tags(ctx, manifests) }); err != nil {
 		return err
 	}
 	return l.readBack(ctx)
-}
-
-func (l *transfer) blobs(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(l.opt.Parallel)
-	for _, b := range l.lines {
-		if b.Kind == bundle.KindBlob {
-			g.Go(func() error { return l.persist(ctx, b) })
-		}
-	}
-	return g.Wait()
-}
-
-// persist tries a blob again after errors that may pass.
-func (l *transfer) persist(ctx context.Context, b bundle.Blob) error {
-	for attempt := 0; ; attempt++ {
-		err := l.blob(ctx, b)
-		if err == nil || attempt+1 == maxAttempts || ctx.Err() != nil || !registry.Transient(err) {
-			return err
-		}
-		wait := l.opt.Backoff(attempt)
-		if l.opt.Retry != nil {
-			l.opt.Retry(b.Descriptor, err, wait)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-}
-
-// blob brings one blob into each of its repositories: pushed into the first, mounted into the others.
-func (l *transfer) blob(ctx context.Context, b bundle.Blob) error {
-	how := "there"
-	var have string // a repository that holds it
-	for _, repo := range b.Repos {
-		ok, err := l.opt.Registry.Has(ctx, repo, b.Descriptor)
-		if err != nil {
-			return err
-		}
-		if ok && have == "" {
-			err = l.proveThere(ctx, repo, b.Descriptor)
-		}
-		if err != nil {
-			return err
-		}
-		if ok {
-			have = repo
-			continue
-		}
-		got, err := l.place(ctx, b, repo, have)
-		if err != nil {
-			return err
-		}
-		if have == "" {
-			how = got
-		}
-		have = repo
-	}
-	if err := l.journal.Add(b.Digest); err != nil {
-		return err
-	}
-	l.note(b.Descriptor, how)
-	return nil
-}
-
-// place brings a blob into one repository by the cheapest way that works.
-func (l *transfer) place(ctx context.Context, b bundle.Blob, repo, have string) (string, error) {
-	from := l.elseIn[b.Digest]
-	if have != "" {
-		from = append([]string{have}, from...)
-	}
-	for _, f := range from {
-		if ok, err := l.opt.Registry.Mount(ctx, repo, f, b.Descriptor); err == nil && ok {
-			return "mounted", nil
-		}
-	}
-	r, how, err := l.open(ctx, b.Descriptor)
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	err = l.opt.Registry.Push(ctx, repo, b.Descriptor, r)
-	var damaged *bundle.DigestError
-	if how == "rebuilt" && errors.As(err, &damaged) {
-		return how, &bundle.ContentError{What: fmt.Sprintf("the patch's delta for %s", b.Digest), Err: errors.New("it makes other bytes")}
-	}
-	return how, err
-}
-
-func (l *transfer) note(d ocispec.Descriptor, how string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch how {
-	case "pushed":
-		l.report.Pushed += d.Size
-	case "rebuilt":
-		l.report.Rebuilt += d.Size
-	default:
-		l.report.There += d.Size
-	}
-	l.done += d.Size
-	if l.opt.Progress != nil {
-		l.opt.Progress(LoadEvent{Blob: d, How: how, Done: l.done, Total: l.report.Total})
-	}
 }
 
 // readManifests reads every manifest and checks its form, before anything is pushed.
@@ -315,7 +212,8 @@ func (l *transfer) manifests(ctx context.Context, raw map[digest.Digest][]byte) 
 	head := bundle.Blob{Descriptor: l.v.Head(), Repos: []string{bundle.ReleaseRepo(l.v.Release().Name)}}
 	for _, b := range append(append(plainOnes, indexes...), head) {
 		for _, repo := range b.Repos {
-			if err := l.manifest(ctx, repo, b.Descriptor, raw[b.Digest]); err != nil {
+			err := l.insist(ctx, b.Descriptor, func(ctx context.Context) error { return l.manifest(ctx, repo, b.Descriptor, raw[b.Digest]) })
+			if err != nil {
 				return err
 			}
 		}
@@ -368,7 +266,9 @@ func (l *transfer) readBack(ctx context.Context) error {
 	head := bundle.Blob{Descriptor: l.v.Head(), Kind: bundle.KindManifest, Repos: []string{bundle.ReleaseRepo(l.v.Release().Name)}}
 	for _, b := range append(l.lines, head) {
 		for _, repo := range b.Repos {
-			g.Go(func() error { return l.readBackOne(ctx, repo, b) })
+			g.Go(func() error {
+				return l.insist(ctx, b.Descriptor, func(ctx context.Context) error { return l.readBackOne(ctx, repo, b) })
+			})
 		}
 	}
 	return g.Wait()
@@ -386,16 +286,6 @@ func (l *transfer) readBackOne(ctx context.Context, repo string, b bundle.Blob) 
 		err = fmt.Errorf("the registry took %s into %s and does not have it: run load again", b.Digest, repo)
 	}
 	return err
-}
-
-// MissingError says which base blob a patch needs and the registry does not have.
-type MissingError struct {
-	Blob    ocispec.Descriptor
-	Version string // the release that has it, where known
-}
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf("blob %s of release %s is not in the registry", e.Blob.Digest, e.Version)
 }
 
 // scratchFile is a file that is gone once closed.

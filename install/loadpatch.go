@@ -28,24 +28,6 @@ func (e *BaseError) Error() string {
 	return fmt.Sprintf("the patch to %s starts from %v, the site has %v", e.Target, e.Wants, e.Has)
 }
 
-// SpaceError says that a folder has too little room.
-type SpaceError struct {
-	Dir        string
-	Need, Free int64
-}
-
-func (e *SpaceError) Error() string {
-	return fmt.Sprintf("%s has %s free and %s are needed", e.Dir, room(e.Free), room(e.Need))
-}
-
-// room is a size for people, who have to find that much.
-func room(n int64) string {
-	if n < 10<<20 {
-		return fmt.Sprintf("%d KiB", (n+1023)>>10)
-	}
-	return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20)
-}
-
 // LoadPatch rebuilds the patch's target from what the registry already holds and raises the record.
 func LoadPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, opt LoadOptions) (LoadReport, error) {
 	l, err := newTransfer(f, v.Target(), opt)
@@ -139,29 +121,8 @@ type rebuilder struct {
 	v    bundle.VerifiedPatch
 	base *bundle.Release
 	plan map[digest.Digest]bundle.PatchLine
-}
 
-// checkRoom asks for what the signed patch says that applying needs, and for the largest delta, before anything is done.
-func (p *rebuilder) checkRoom() error {
-	one := p.v.Patch().Peak.Scratch
-	var largest int64
-	for _, line := range p.v.Patch().Plan {
-		if line.Delta != nil {
-			largest = max(largest, line.Delta.Size)
-		}
-	}
-	one += largest
-	free, err := FreeSpace(p.l.opt.Scratch)
-	if err != nil {
-		return err
-	}
-	if one > free {
-		return &SpaceError{Dir: p.l.opt.Scratch, Need: one, Free: free}
-	}
-	if one > free/int64(p.l.opt.Parallel) { // room for one at a time, not for all
-		p.l.opt.Parallel = 1
-	}
-	return nil
+	copies bool // bases are copied into the scratch folder before they are read
 }
 
 // checkBases asks the registry for every base blob that the plan needs, before anything is done.
@@ -172,6 +133,9 @@ func (p *rebuilder) checkBases(ctx context.Context) error {
 			need = []ocispec.Descriptor{line.Target}
 		}
 		for _, d := range need {
+			if p.keptIn(d) != nil {
+				continue
+			}
 			if _, err := p.find(ctx, d); err != nil {
 				return err
 			}
@@ -212,6 +176,10 @@ func (p *rebuilder) open(ctx context.Context, d ocispec.Descriptor) (io.ReadClos
 		r, err := p.rebuild(ctx, line)
 		return r, "rebuilt", err
 	}
+	if f := p.keptIn(d); f != nil {
+		s, err := f.Section(d)
+		return s, "pushed", err
+	}
 	repo, err := p.find(ctx, d)
 	if err != nil {
 		return nil, "", err
@@ -226,36 +194,50 @@ func (p *rebuilder) rebuild(ctx context.Context, line bundle.PatchLine) (io.Read
 	if err != nil {
 		return nil, err
 	}
-	var bases []delta.Base
-	opened := []io.Closer{in}
+	var bases []*base
 	release := func() {
-		for _, c := range opened {
-			c.Close()
+		in.Close()
+		for _, b := range bases {
+			b.Close()
 		}
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	for _, d := range line.From {
-		s, err := p.fetchBase(ctx, d)
+		b, err := p.openBase(ctx, d)
 		if err != nil {
 			release()
+			cancel()
 			return nil, err
 		}
-		opened, bases = append(opened, s), append(bases, s)
+		bases = append(bases, b)
 	}
 	r, w := io.Pipe()
-	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer release()
-		_, err := delta.Apply(ctx, w, in, bases, delta.Limits{
-			MaxOutput: line.Target.Size, ScratchDir: p.l.opt.Scratch, MaxScratch: p.v.Patch().Peak.Scratch,
-			Parallel: runtime.GOMAXPROCS(0), // as far as delta.DefaultMemory goes
-		})
-		w.CloseWithError(rebuildError(line, err))
+		w.CloseWithError(p.apply(ctx, w, in, bases, line))
 	}()
 	return pipeEnd{r, cancel}, nil
 }
 
-// rebuildError says what went wrong in making a target blob. Delta and bases agreed with their digests before the decoder saw them:
-// where it says no, the patch was made wrong.
+func (p *rebuilder) apply(ctx context.Context, w io.Writer, in io.Reader, bases []*base, line bundle.PatchLine) error {
+	plain := make([]delta.Base, len(bases))
+	for i, b := range bases {
+		plain[i] = b
+	}
+	_, err := delta.Apply(ctx, w, in, plain, delta.Limits{
+		MaxOutput: line.Target.Size, ScratchDir: p.l.opt.Scratch, MaxScratch: p.v.Patch().Peak.Scratch,
+		Parallel: runtime.GOMAXPROCS(0), // as far as delta.DefaultMemory goes
+	})
+	if errors.Is(err, delta.ErrBaseMismatch) {
+		if whose := blame(bases); whose != nil {
+			return whose
+		}
+	}
+	return rebuildError(line, err)
+}
+
+// rebuildError says what went wrong in making a target blob. Delta and bases agreed with their digests: where the decoder says no, the
+// patch was made wrong.
 func rebuildError(line bundle.PatchLine, err error) error {
 	if err == nil {
 		return nil
@@ -302,27 +284,6 @@ type sizedFile struct {
 }
 
 func (s sizedFile) Size() int64 { return s.size }
-
-func (p *rebuilder) fetchBase(ctx context.Context, d ocispec.Descriptor) (_ sizedFile, err error) {
-	repo, err := p.find(ctx, d)
-	if err != nil {
-		return sizedFile{}, err
-	}
-	r, err := p.l.opt.Registry.Open(ctx, repo, d)
-	if err != nil {
-		return sizedFile{}, err
-	}
-	defer r.Close()
-	s, err := p.keep("base-*", d, r)
-	var damaged *bundle.DigestError
-	switch {
-	case errors.As(err, &damaged):
-		return sizedFile{}, &SpoiledError{Repo: repo, Version: p.base.Version, Err: damaged}
-	case err != nil:
-		return sizedFile{}, fmt.Errorf("fetching base blob %s: %w", d.Digest, err)
-	}
-	return s, nil
-}
 
 // keep copies a blob into a scratch file of its own.
 func (p *rebuilder) keep(pattern string, d ocispec.Descriptor, r io.Reader) (sizedFile, error) {

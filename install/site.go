@@ -185,6 +185,24 @@ func (r *Record) Policy(now time.Time) (sign.Policy, error) {
 	return p, nil
 }
 
+// PolicyAgain is the policy by which content of a release is put in again that the site has loaded before and lists still: it lets in
+// nothing new, so that neither expiry nor a newer load stands against it. A revocation does. Any other file is judged as ever.
+func (r *Record) PolicyAgain(f *bundle.File, now time.Time) (sign.Policy, error) {
+	p, err := r.Policy(now)
+	if err != nil {
+		return p, err
+	}
+	head, err := f.HeadOf()
+	if err != nil {
+		return p, err
+	}
+	if l := r.loaded(head.Digest); l != nil {
+		p.Now, p.ClockFloor = l.At, time.Time{}
+		delete(p.Accepted, l.Channel)
+	}
+	return p, nil
+}
+
 // Has tells whether a head was loaded.
 func (r *Record) Has(head ocispec.Descriptor) bool { return r.loaded(head.Digest) != nil }
 

@@ -3,11 +3,13 @@ package install
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/registry"
 )
 
 // checkAttachments hashes the signatures that travel with the file, before anything is changed. None of them is kept in memory.
@@ -44,14 +46,25 @@ func (l *transfer) tags(ctx context.Context, raw map[digest.Digest][]byte) error
 	}
 	for _, c := range rel.Charts {
 		repo := rel.Line(c.Manifest.Digest).Repos[0]
-		if err := l.opt.Registry.Tag(ctx, repo, c.Manifest, raw[c.Manifest.Digest], c.Version); err != nil {
+		if err := l.tag(ctx, repo, c.Manifest, raw[c.Manifest.Digest], c.Version); err != nil {
 			return err
 		}
 	}
 	if err := l.attachments(ctx); err != nil {
 		return err
 	}
-	return l.opt.Registry.Tag(ctx, bundle.ReleaseRepo(rel.Name), l.v.Head(), l.v.HeadBytes(), rel.Version)
+	return l.tag(ctx, bundle.ReleaseRepo(rel.Name), l.v.Head(), l.v.HeadBytes(), rel.Version)
+}
+
+// tag makes a tag point at the release. An older release whose content is put in again does not take back what a newer one has moved.
+func (l *transfer) tag(ctx context.Context, repo string, d ocispec.Descriptor, raw []byte, tag string) error {
+	if now := l.opt.Record.Latest(); now != nil && now.Head.Digest != l.v.Head().Digest && l.opt.Record.Has(l.v.Head()) {
+		_, err := l.opt.Registry.Resolve(ctx, repo, tag)
+		if !errors.Is(err, registry.ErrNotFound) {
+			return err
+		}
+	}
+	return l.opt.Registry.Tag(ctx, repo, d, raw, tag)
 }
 
 func (l *transfer) tagRef(ctx context.Context, ref string, d ocispec.Descriptor, raw map[digest.Digest][]byte) error {
@@ -63,7 +76,7 @@ func (l *transfer) tagRef(ctx context.Context, ref string, d ocispec.Descriptor,
 	if tag == "" {
 		return nil
 	}
-	return l.opt.Registry.Tag(ctx, repo, d, raw[d.Digest], tag)
+	return l.tag(ctx, repo, d, raw[d.Digest], tag)
 }
 
 // tagReferrers gives an image's signatures the tags under which cosign looks for them.
@@ -76,7 +89,7 @@ func (l *transfer) tagReferrers(ctx context.Context, i bundle.Image, raw map[dig
 		if r.Tag == "" {
 			continue
 		}
-		if err := l.opt.Registry.Tag(ctx, repo, r.Manifest, raw[r.Manifest.Digest], r.Tag); err != nil {
+		if err := l.tag(ctx, repo, r.Manifest, raw[r.Manifest.Digest], r.Tag); err != nil {
 			return err
 		}
 	}
@@ -114,7 +127,7 @@ func (l *transfer) attachments(ctx context.Context) error {
 		if a.Tag == "" {
 			err = l.opt.Registry.Push(ctx, repo, a.Manifest, bytes.NewReader(raw))
 		} else {
-			err = l.opt.Registry.Tag(ctx, repo, a.Manifest, raw, a.Tag)
+			err = l.tag(ctx, repo, a.Manifest, raw, a.Tag)
 		}
 		if err != nil {
 			return err

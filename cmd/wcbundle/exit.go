@@ -135,7 +135,11 @@ func answerTo(err error) answer {
 	case errors.As(err, new(*bundle.ContentError)):
 		return answer{exitMalformed, "ask whoever made it: no copy of the file will be better"}
 	case errors.As(err, &spoiled):
-		return answer{exitBase, "remove that blob from the registry's store, then load the full bundle of release " + spoiled.Version + ": it has the blob"}
+		return answer{exitBase, "wcbundle load --rehash with the full bundle of release " + spoiled.Version + " puts a whole one in its place; or name that bundle here with --base"}
+	case errors.As(err, new(*install.KeptError)):
+		return answer{exitDamaged, "copy that bundle from its source again, or leave out --base to rebuild from the registry"}
+	case errors.Is(err, registry.ErrNoRanges):
+		return answer{exitNoSpace, "there is no room for copies of the bases, and this registry gives no parts of blobs: name a larger folder with --scratch, or the base's bundle with --base"}
 	case errors.As(err, &damaged):
 		return answer{exitDamaged, "copy the file from its source again and compare; nothing of it was loaded"}
 	case errors.As(err, &form), errors.Is(err, bundle.ErrNoBlob), errors.Is(err, bundle.ErrTooLong):
@@ -143,7 +147,7 @@ func answerTo(err error) answer {
 	case errors.As(err, &base):
 		return answer{exitBase, "ask for a patch made from a release that the site has, or load the full bundle"}
 	case errors.As(err, &missing):
-		return answer{exitBase, "load the full bundle of release " + missing.Version + " again: it has the blob"}
+		return answer{exitBase, "load the full bundle of release " + missing.Version + " again: it has the blob; or name it here with --base"}
 	case errors.As(err, &space), errors.Is(err, syscall.ENOSPC):
 		return answer{exitNoSpace, "free some room or name another folder with --scratch, then run it again: it goes on where it was"}
 	case errors.As(err, &out):

@@ -12,6 +12,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
+
+	"github.com/wordcab/wcbundle/install"
 )
 
 var outputFlag = &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "table, json or yaml"}
@@ -68,7 +70,18 @@ func newMeter(c *cli.Context, what string) *meter {
 	return &meter{w: c.App.ErrWriter, what: what, tty: ok && term.IsTerminal(int(f.Fd())), start: time.Now(), last: time.Now()}
 }
 
-func (m *meter) at(_ string, done, total int64) {
+func (m *meter) at(_ string, done, total int64) { m.show(done, total, 0, "") }
+
+// load shows how a load is going on, and how far a large blob is. What was in the registry before is no measure of the rate.
+func (m *meter) load(e install.LoadEvent) {
+	blob := ""
+	if e.Blob.Size >= 64<<20 && e.How == "" {
+		blob = fmt.Sprintf(", blob %.19s at %d %%", e.Blob.Digest, e.Sent*100/e.Blob.Size)
+	}
+	m.show(e.Done, e.Total, e.There, blob)
+}
+
+func (m *meter) show(done, total, there int64, more string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -80,9 +93,9 @@ func (m *meter) at(_ string, done, total int64) {
 		return
 	}
 	m.last = now
-	rate := float64(done) / now.Sub(m.start).Seconds()
+	rate := float64(done-there) / now.Sub(m.start).Seconds()
 	left := time.Duration(float64(total-done)/max(rate, 1)) * time.Second
-	line := fmt.Sprintf("%s: %s of %s, %s/s, %s left", m.what, size(done), size(total), size(int64(rate)), left)
+	line := fmt.Sprintf("%s: %s of %s, %s/s, %s left%s", m.what, size(done), size(total), size(int64(rate)), left, more)
 	if m.tty {
 		fmt.Fprintf(m.w, "\r\033[K%s", line)
 		return

@@ -220,9 +220,12 @@ func siteCommands() []*cli.Command {
 		{
 			Name: "load", Usage: "verify a bundle or patch and bring it into the site's registry", ArgsUsage: "FILE", Category: "install side",
 			Description: "A patch is rebuilt from what the registry holds; every digest is that of the full bundle. Nothing that runs is\n" +
-				"touched. A load that was cut off goes on where it was when it is run again.\n\nExample:\n   wcbundle load wordcab-2.8.0-to-2.9.0.wcp",
+				"touched. A load that was cut off goes on where it was when it is run again, in the middle of a blob too.\n\n" +
+				"Example:\n   wcbundle load wordcab-2.8.0-to-2.9.0.wcp\n   wcbundle load --base wordcab-2.8.0.wcb wordcab-2.8.0-to-2.9.0.wcp",
 			Flags: append(siteFlags(), scratchFlag, outputFlag,
 				&cli.DurationFlag{Name: "stall", Value: registry.DefaultStall, Usage: "try a blob again when the registry has moved no byte for so long"},
+				&cli.StringSliceFlag{Name: "base", Usage: "a kept bundle or patch whose blobs may be used to rebuild from, beside the registry's; may be repeated"},
+				&cli.BoolFlag{Name: "rehash", Usage: "hash what is in the registry already, and put in anew what is damaged"},
 				&cli.BoolFlag{Name: "move-tags", Usage: "let tags point at this release that point at what this site has not loaded"}),
 			Action: load,
 		},
@@ -348,6 +351,9 @@ func load(c *cli.Context) error {
 		fmt.Fprintf(w, "loaded\t%s %s in %s\n", s.record.Product, rep.Version, took)
 		fmt.Fprintf(w, "head\t%s\n", rep.Head.Digest)
 		fmt.Fprintf(w, "content\t%d blobs, %s: %s were there, %s pushed, %s rebuilt from %s of deltas\n", rep.Blobs, size(rep.Total), size(rep.There), size(rep.Pushed), size(rep.Rebuilt), size(rep.Deltas))
+		if len(rep.Healed) > 0 {
+			fmt.Fprintf(w, "healed\t%d blobs whose copy in the registry was damaged: %s\n", len(rep.Healed), strings.Join(rep.Healed, ", "))
+		}
 		fixesTable(w, rep)
 		_, err := fmt.Fprintf(w, "next\twcbundle preflight, wcbundle plan, wcbundle apply\n")
 		return err
@@ -375,31 +381,82 @@ func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) 
 		}
 	}
 	p, err := s.record.Policy(time.Now())
+	if c.Bool("rehash") && err == nil {
+		p, err = s.record.PolicyAgain(f, time.Now())
+	}
 	if err != nil {
 		return install.LoadReport{}, err
 	}
-	reg, err := s.patientRegistry(c.Duration("stall"))
+	opt, done, err := s.loadOptions(c)
 	if err != nil {
 		return install.LoadReport{}, err
+	}
+	defer done()
+	return loadFile(c.Context, f, p, opt)
+}
+
+// loadOptions is what the flags of load say; done gives back what was opened for it.
+func (s *site) loadOptions(c *cli.Context) (opt install.LoadOptions, done func(), err error) {
+	reg, err := s.patientRegistry(c.Duration("stall"))
+	if err != nil {
+		return opt, nil, err
 	}
 	dir, err := stateDir(c)
 	if err != nil {
-		return install.LoadReport{}, err
+		return opt, nil, err
 	}
 	scratch, clean, err := scratchDir(c)
 	if err != nil {
-		return install.LoadReport{}, err
+		return opt, nil, err
 	}
-	defer clean()
+	kept, err := openKept(c.StringSlice("base"))
+	if err != nil {
+		clean()
+		return opt, nil, err
+	}
 	m := newMeter(c, "loading")
-	defer m.end()
-	opt := install.LoadOptions{Registry: reg, Record: s.record, Store: s.store, Now: time.Now(), Scratch: scratch, MoveTags: c.Bool("move-tags"),
+	opt = install.LoadOptions{Registry: reg, Record: s.record, Store: s.store, Now: time.Now(), Scratch: scratch, Kept: kept,
+		MoveTags: c.Bool("move-tags"), Rehash: c.Bool("rehash"),
 		Journal:  filepath.Join(dir, c.String("namespace"), "load.journal"),
-		Progress: func(e install.LoadEvent) { m.at("", e.Done, e.Total) },
+		Progress: m.load,
+		Room:     func(r install.Room) { fmt.Fprintln(c.App.ErrWriter, roomLine(r)) },
 		Retry: func(d ocispec.Descriptor, err error, wait time.Duration) {
 			fmt.Fprintf(c.App.ErrWriter, "blob %.19s: %v; again in %s\n", d.Digest, err, wait)
 		}}
-	return loadFile(c.Context, f, p, opt)
+	return opt, func() {
+		m.end()
+		clean()
+		for _, f := range kept {
+			f.Close()
+		}
+	}, nil
+}
+
+func openKept(paths []string) ([]*bundle.File, error) {
+	var kept []*bundle.File
+	for _, path := range paths {
+		f, err := bundle.OpenFile(path)
+		if err != nil {
+			for _, f := range kept {
+				f.Close()
+			}
+			return nil, err
+		}
+		kept = append(kept, f)
+	}
+	return kept, nil
+}
+
+// roomLine tells what a patch will take of the scratch folder.
+func roomLine(r install.Room) string {
+	how := fmt.Sprintf("%d blobs at once", r.Parallel)
+	if r.Parallel == 1 {
+		how = "one blob at a time"
+	}
+	if !r.Copies {
+		how += ", bases read part by part from the registry: there is no room for copies of them"
+	}
+	return fmt.Sprintf("scratch: up to %s of the %s free in %s; %s", size(r.Need), size(r.Free), r.Dir, how)
 }
 
 func loadFile(ctx context.Context, f *bundle.File, p sign.Policy, opt install.LoadOptions) (install.LoadReport, error) {
