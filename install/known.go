@@ -37,10 +37,13 @@ func (e *SpoiledError) Error() string {
 }
 
 // known are the blobs of the releases that the record says are loaded: they were hashed when they were, and need not be again. A
-// release that cannot be read vouches for nothing.
+// release that cannot be read vouches for nothing, nor does one that was loaded into another registry than the site has now.
 func known(ctx context.Context, opt LoadOptions) map[digest.Digest]bool {
 	out := map[digest.Digest]bool{}
 	for _, l := range opt.Record.Loads {
+		if !opt.Record.Registry.had(l) {
+			continue
+		}
 		r, err := fetchRelease(ctx, opt, opt.Record.Product, l.Head)
 		if err != nil {
 			continue

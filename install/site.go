@@ -51,13 +51,6 @@ type Accepted struct {
 	Head     string `json:"head"`
 }
 
-// Address is how the site's registry is reached: from where the operator works (Push) and from the nodes (Pull).
-type Address struct {
-	Push      string `json:"push"`
-	Pull      string `json:"pull"`
-	PlainHTTP bool   `json:"plainHTTP,omitempty"`
-}
-
 // Loaded is a release that lies complete in the site's registry.
 type Loaded struct {
 	Version  string             `json:"version"`
@@ -235,6 +228,10 @@ func (r *Record) accept(v bundle.Verified, by string, scratch int64, now time.Ti
 		}
 		r.Loads = append(r.Loads, l)
 		r.slim()
+		return
+	}
+	if l := r.loaded(head.Digest); !r.Registry.had(*l) {
+		l.At = now.UTC().Truncate(time.Second)
 	}
 }
 

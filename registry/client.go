@@ -3,15 +3,9 @@ package registry
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,19 +13,19 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/retry"
 
 	"github.com/wordcab/wcbundle/bundle"
 )
 
 // Options say how to reach a registry.
 type Options struct {
-	Host      string // host:port
+	Host      string // host or host:port
 	PlainHTTP bool   // speak http to a host that is not loopback
-	CAFile    string // PEM; "" = the system's roots
-	Username  string
-	Password  string
+	CA        string // certificates in PEM; "" = the system's roots. With one, loopback is spoken to by https too
+	CertFile  string // client certificate in PEM, shown to the registry's own host alone
+	KeyFile   string
+	Also      []string      // other hosts that the registry may send us to: its token service, its store of blobs
+	Login     Login         // shown to the registry and to its token service
 	Stall     time.Duration // give a request up when no byte has moved for so long; 0 = DefaultStall
 }
 
@@ -39,7 +33,8 @@ type Options struct {
 type Registry struct {
 	host   string
 	plain  bool
-	client *auth.Client
+	border *border
+	client *session
 
 	wholeOnly atomic.Bool  // it takes blobs only whole
 	piece     atomic.Int64 // bytes of a request that it takes; 0 = any
@@ -50,36 +45,14 @@ func New(opt Options) (*Registry, error) {
 	if opt.Host == "" {
 		return nil, errors.New("no registry is named")
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // a site's registry is reached directly, whatever the environment says
-	if opt.CAFile != "" {
-		pem, err := os.ReadFile(opt.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("reading the registry's CA: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificate in PEM", opt.CAFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	}
 	if opt.Stall <= 0 {
 		opt.Stall = DefaultStall
 	}
-	c := &auth.Client{Client: &http.Client{Transport: onlyHost{opt.Host, retry.NewTransport(stallGuard{opt.Stall, transport})}}, Cache: auth.NewCache()}
-	if opt.Username != "" {
-		c.Credential = auth.StaticCredential(opt.Host, auth.Credential{Username: opt.Username, Password: opt.Password})
-	}
-	return &Registry{host: opt.Host, plain: opt.PlainHTTP || loopback(opt.Host), client: c}, nil
-}
-
-func loopback(host string) bool {
-	h, _, err := net.SplitHostPort(host)
+	b, err := newBorder(opt)
 	if err != nil {
-		h = host
+		return nil, err
 	}
-	ip := net.ParseIP(strings.Trim(h, "[]"))
-	return h == "localhost" || ip != nil && ip.IsLoopback()
+	return &Registry{host: opt.Host, plain: b.scheme == "http", border: b, client: newSession(b, opt.Login)}, nil
 }
 
 // Host is the registry's host and port.
@@ -104,7 +77,11 @@ func (r *Registry) Ping(ctx context.Context) error {
 		return err
 	}
 	reg.PlainHTTP, reg.Client = r.plain, r.client
-	if err := reg.Ping(ctx); err != nil {
+	err = reg.Ping(ctx)
+	if errors.As(err, new(*DeniedError)) || errors.As(err, new(*ElsewhereError)) { // something answered
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w: %w", r.host, ErrSilent, err)
 	}
 	return nil

@@ -21,7 +21,11 @@ import (
 // embedded is the embedded registry on a folder, and a client of it.
 func embedded(t *testing.T, dir string) (*Registry, *httptest.Server) {
 	t.Helper()
-	srv := httptest.NewServer(Handler(t.Context(), dir, nil))
+	app, err := Handler(t.Context(), ServeOptions{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(app)
 	t.Cleanup(srv.Close)
 	r, err := New(Options{Host: strings.TrimPrefix(srv.URL, "http://")})
 	if err != nil {

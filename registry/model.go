@@ -23,15 +23,25 @@ type Fetched struct {
 	Bytes int64
 }
 
+// SplitModel takes a model's reference, HOST/REPO@sha256:DIGEST, apart into its host and the rest.
+func SplitModel(ref string) (host, rest string, err error) {
+	path, dgst, ok := strings.Cut(ref, "@")
+	host, _, ok2 := strings.Cut(path, "/")
+	if !ok || !ok2 || bundle.CheckDigest(digest.Digest(dgst)) != nil {
+		return "", "", fmt.Errorf("model reference %.200q is not HOST/REPO@sha256:DIGEST: only a digest says which bytes are meant", ref)
+	}
+	return host, ref[len(host)+1:], nil
+}
+
 // PullModel writes a model's files into dir. The reference must be pinned by digest (HOST/REPO@sha256:..), which commits
 // to every byte. Files appear in dir only after their whole layer agreed with its digest; a pull that was cut off leaves
 // none and is run again.
 func PullModel(ctx context.Context, ref, dir string, opt Options) (Fetched, error) {
-	path, dgst, ok := strings.Cut(ref, "@")
-	host, repo, ok2 := strings.Cut(path, "/")
-	if !ok || !ok2 || bundle.CheckDigest(digest.Digest(dgst)) != nil {
-		return Fetched{}, fmt.Errorf("model reference %.200q is not HOST/REPO@sha256:DIGEST: only a digest says which bytes are meant", ref)
+	host, rest, err := SplitModel(ref)
+	if err != nil {
+		return Fetched{}, err
 	}
+	repo, dgst, _ := strings.Cut(rest, "@")
 	opt.Host = host
 	r, err := New(opt)
 	if err != nil {

@@ -141,8 +141,12 @@ func (i incoming) Close() error {
 }
 
 // Transient tells errors after which the same request may succeed: a connection that broke or stalled, and answers with which a
-// registry says that it is not able to just now, or has forgotten an upload.
+// registry says that it is not able to just now, has forgotten an upload, or takes a token for too old.
 func Transient(err error) bool {
+	var denied *DeniedError
+	if errors.As(err, &denied) {
+		return denied.Again
+	}
 	var answer *errcode.ErrorResponse
 	if errors.As(err, &answer) {
 		switch answer.StatusCode {

@@ -226,7 +226,8 @@ func (r *Registry) sendRest(ctx context.Context, u *Upload) error {
 		if isSourceError(err) || ctx.Err() != nil {
 			return err
 		}
-		again := answerOf(err) == http.StatusUnauthorized // a token that has expired meanwhile; asking for the status gets a new one
+		var denied *DeniedError
+		again := errors.As(err, &denied) && denied.Again // a token that has expired meanwhile
 		switch {
 		case answerOf(err) == http.StatusRequestEntityTooLarge:
 			if again = r.shorten(u.Blob.Size - before); !again {

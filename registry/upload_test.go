@@ -64,7 +64,11 @@ func (f *front) methods() string {
 // behind starts the embedded registry behind a front.
 func behind(t *testing.T) (*front, *Registry) {
 	t.Helper()
-	f := &front{next: Handler(t.Context(), t.TempDir(), nil)}
+	app, err := Handler(t.Context(), ServeOptions{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{next: app}
 	srv := httptest.NewServer(f)
 	t.Cleanup(srv.Close)
 	r, err := New(Options{Host: strings.TrimPrefix(srv.URL, "http://"), Stall: 5 * time.Second})

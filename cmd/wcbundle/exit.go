@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"strings"
 	"syscall"
 
@@ -57,6 +59,7 @@ const (
 	exitMalformed      = 55 // signed, and still nothing that wcbundle writes
 	exitNoConsent      = 57 // the site's own approvers have not agreed
 	exitTagTaken       = 56 // a tag in the registry points at what this site has not loaded
+	exitDenied         = 58 // the registry lets us in by no login or not by this one
 	exitLocked         = 75
 )
 
@@ -173,7 +176,17 @@ func plainAnswer(err error) answer {
 	case errors.As(err, new(*install.TagError)):
 		return answer{exitTagTaken, "find out who put it there; to let the tags point at this release: load --move-tags. Pods run by digest, whatever a tag says"}
 	case errors.As(err, new(*registry.ElsewhereError)):
-		return answer{exitElsewhere, "treat the registry as broken or hostile; name the host that it should be with wcbundle trust accept --registry at set-up"}
+		return answer{exitElsewhere, "if that host is the registry's own token service or store of blobs, name it: wcbundle registry use --also HOST (pull --also HOST; trust accept --registry-also HOST at set-up); else treat the registry as broken or hostile"}
+	case errors.As(err, new(*registry.DeniedError)):
+		return deniedAnswer(err)
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return answer{exitError, "name the CA that signed the registry's certificate: wcbundle registry use --ca FILE (pull --ca FILE; trust accept --registry-ca FILE at set-up)"}
+	case errors.As(err, new(tls.AlertError)):
+		return answer{exitError, "the registry may want a client certificate, or another one: wcbundle registry use --cert FILE --key FILE"}
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return answer{exitError, "the registry speaks plain http: give it a certificate, or say --plain-http where nobody else can listen"}
+	case errors.Is(err, registry.ErrNoLogin):
+		return answer{exitError, "it lets everybody in, so there is nothing to prove a password against: nothing was written"}
 	case errors.Is(err, install.ErrLoading):
 		return answer{exitLocked, "wait until it has ended; then run the same command again, if it is still needed"}
 	case errors.Is(err, rollout.ErrLocked), errors.Is(err, rollout.ErrLockLost):
@@ -202,6 +215,16 @@ func plainAnswer(err error) answer {
 		return answer{exitError, "it is not in the registry: load the release that has it"}
 	}
 	return answer{code: exitError}
+}
+
+// deniedAnswer is about a registry that did not let us in.
+func deniedAnswer(err error) answer {
+	var e *registry.DeniedError
+	errors.As(err, &e)
+	if e.Status == http.StatusForbidden && e.Login {
+		return answer{exitDenied, "ask whoever runs the registry to allow it to this user, or log in as another: wcbundle registry login --username USER"}
+	}
+	return answer{exitDenied, "log in, with a password that is right and has not expired: wcbundle registry login --username USER"}
 }
 
 // fileDeltaError is an error of wcbundle delta apply, whose user named the files.

@@ -18,32 +18,47 @@ import (
 func registryCommands() []*cli.Command {
 	return []*cli.Command{
 		{
-			Name: "registry", Usage: "the embedded registry", Category: "install side",
-			Subcommands: []*cli.Command{{
-				Name: "serve", Usage: "serve a folder as an OCI registry",
-				Description: "Example:\n   wcbundle registry serve --addr 127.0.0.1:5000 --dir /var/lib/wcbundle/registry",
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "addr", Value: "127.0.0.1:5000", Usage: "host:port to listen on; port 0 picks one"},
-					&cli.StringFlag{Name: "dir", Usage: "folder of the blobs", Required: true},
-					&cli.StringFlag{Name: "tls-cert", Usage: "certificate in PEM"},
-					&cli.StringFlag{Name: "tls-key", Usage: "its key in PEM"},
-					&cli.BoolFlag{Name: "plain-http", Usage: "serve http to others than this machine"},
-				},
-				Action: serve,
-			}},
+			Name: "registry", Usage: "the site's registry, and one to serve", Category: "install side",
+			Description: "The site's registry may be any: the embedded one, or another. docs/registries.md has what is needed for which.\n\n" +
+				"Example:\n   wcbundle registry serve --addr 127.0.0.1:5000 --dir /var/lib/wcbundle/registry",
+			Subcommands: []*cli.Command{serveCommand(), useCommand(), loginCommand(), logoutCommand(), htpasswdCommand()},
 		},
 		{
 			Name: "pull", Usage: "fetch a model by digest from a registry into a folder", Category: "install side",
-			Description: "What a pod's init container runs. The reference must be pinned by digest; a file appears only when its bytes agreed.\n\n" +
+			Description: "What a pod's init container runs. The reference must be pinned by digest; a file appears only when its bytes agreed.\n" +
+				"A login is taken from WCBUNDLE_REGISTRY_USERNAME and WCBUNDLE_REGISTRY_PASSWORD, the file REGISTRY_AUTH_FILE or docker's\n" +
+				"config.json, for example a Secret of type kubernetes.io/dockerconfigjson that is mounted and named by REGISTRY_AUTH_FILE.\n\n" +
 				"Example:\n   wcbundle pull --model registry.local:5000/models/asr@sha256:... --to /models",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "model", Usage: "HOST/REPO@sha256:DIGEST", Required: true},
 				&cli.StringFlag{Name: "to", Usage: "folder to write into", Required: true},
 				&cli.BoolFlag{Name: "plain-http", Usage: "the registry speaks http"},
 				&cli.StringFlag{Name: "ca", Usage: "CA of the registry in PEM"},
+				&cli.StringSliceFlag{Name: "also", Usage: "another HOST[:PORT] that the registry may send us to; may be repeated"},
+				&cli.StringFlag{Name: "cert", Usage: "client certificate that the registry wants, in PEM"},
+				&cli.StringFlag{Name: "key", Usage: "its key in PEM"},
 			},
 			Action: pull,
 		},
+	}
+}
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name: "serve", Usage: "serve a folder as an OCI registry",
+		Description: "GET /healthz answers probes without a login: 200 while the folder can be written. Certificates and users are read again\n" +
+			"when their files change.\n\n" +
+			"Example:\n   wcbundle registry serve --addr 127.0.0.1:5000 --dir /var/lib/wcbundle/registry",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "addr", Value: "127.0.0.1:5000", Usage: "host:port to listen on; port 0 picks one"},
+			&cli.StringFlag{Name: "dir", Usage: "folder of the blobs", Required: true},
+			&cli.StringFlag{Name: "tls-cert", Usage: "certificate in PEM"},
+			&cli.StringFlag{Name: "tls-key", Usage: "its key in PEM"},
+			&cli.StringFlag{Name: "client-ca", Usage: "let in only who shows a certificate of this CA, in PEM; probes must show one too"},
+			&cli.StringFlag{Name: "htpasswd", Usage: "let in only the users of this file (wcbundle registry htpasswd makes its lines)"},
+			&cli.BoolFlag{Name: "plain-http", Usage: "serve http to others than this machine"},
+		},
+		Action: serve,
 	}
 }
 
@@ -53,14 +68,19 @@ func serve(c *cli.Context) error {
 		return usageError{"serving http beyond this machine: give --tls-cert and --tls-key, or say --plain-http"}
 	}
 	return registry.Serve(c.Context, registry.ServeOptions{
-		Addr: addr, Dir: c.String("dir"), TLSCert: c.String("tls-cert"), TLSKey: c.String("tls-key"), Log: c.App.ErrWriter,
+		Addr: addr, Dir: c.String("dir"), TLSCert: c.String("tls-cert"), TLSKey: c.String("tls-key"),
+		HTPasswd: c.String("htpasswd"), ClientCA: c.String("client-ca"), Log: c.App.ErrWriter,
 		Ready: func(at string) { fmt.Fprintf(c.App.Writer, "serving %s on %s\n", c.String("dir"), at) },
 	})
 }
 
 func pull(c *cli.Context) error {
 	start := time.Now()
-	got, err := registry.PullModel(c.Context, c.String("model"), c.String("to"), registry.Options{PlainHTTP: c.Bool("plain-http"), CAFile: c.String("ca")})
+	opt, err := pullOptions(c)
+	if err != nil {
+		return err
+	}
+	got, err := registry.PullModel(c.Context, c.String("model"), c.String("to"), opt)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func target(c *cli.Context) (install.Target, *site, error) {
 	if s.access == nil {
 		return install.Target{}, nil, usageError{c.Command.Name + " needs the cluster: name it with --kubeconfig or KUBECONFIG"}
 	}
-	reg, err := s.registry()
+	reg, err := s.registry(c)
 	if err != nil {
 		return install.Target{}, nil, err
 	}

@@ -35,6 +35,10 @@ func acceptFlags() []cli.Flag {
 		&cli.StringFlag{Name: "registry", Usage: "host:port of the site's registry, from here", Required: true},
 		&cli.StringFlag{Name: "pull-from", Usage: "host:port of the same registry, from the nodes (default: as from here)"},
 		&cli.BoolFlag{Name: "plain-http", Usage: "the registry speaks http"},
+		&cli.StringFlag{Name: "registry-ca", Usage: "CA of the registry, certificates in PEM; the record keeps them"},
+		&cli.StringSliceFlag{Name: "registry-also", Usage: "another HOST[:PORT] that the registry may send us to: its token service, its store of blobs; may be repeated"},
+		&cli.StringFlag{Name: "registry-cert", Usage: "client certificate that the registry wants, in PEM; the record keeps the path"},
+		&cli.StringFlag{Name: "registry-key", Usage: "its key in PEM; the record keeps the path"},
 		&cli.StringSliceFlag{Name: "approver", Usage: "public key of this site's own whose consent apply asks for (wcbundle approve); may be repeated"},
 		&cli.IntFlag{Name: "approvals", Value: 1, Usage: "how many of the approvers must agree"},
 		&cli.StringFlag{Name: "adopt", Usage: "the site is not new, its record was lost: take over what its registry proves; the text says why, for the record"},
@@ -92,12 +96,20 @@ func openSite(c *cli.Context) (*site, error) {
 	return &site{record: r, store: stores, access: access}, nil
 }
 
-func (s *site) registry() (*registry.Registry, error) { return s.patientRegistry(0) }
+func (s *site) registry(c *cli.Context) (*registry.Registry, error) { return s.patientRegistry(c, 0) }
 
 // patientRegistry gives a request up when no byte has moved for so long; 0 = registry.DefaultStall.
-func (s *site) patientRegistry(stall time.Duration) (*registry.Registry, error) {
-	return registry.New(registry.Options{Host: s.record.Registry.Push, PlainHTTP: s.record.Registry.PlainHTTP, Stall: stall,
-		Username: os.Getenv("WCBUNDLE_REGISTRY_USERNAME"), Password: os.Getenv("WCBUNDLE_REGISTRY_PASSWORD")})
+func (s *site) patientRegistry(c *cli.Context, stall time.Duration) (*registry.Registry, error) {
+	opt := reachable(s.record.Registry)
+	opt.Stall = stall
+	own, err := loginFile(c)
+	if err != nil {
+		return nil, err
+	}
+	if opt.Login, err = findLogin(c.Context, opt.Host, own); err != nil {
+		return nil, err
+	}
+	return registry.New(opt)
 }
 
 func trustAccept(c *cli.Context) error {
@@ -114,7 +126,11 @@ func trustAccept(c *cli.Context) error {
 	} else if !errors.Is(err, install.ErrNoRecord) {
 		return err
 	}
-	s := &site{store: stores, access: access, record: newRecord(c, t, raw)}
+	record, err := newRecord(c, t, raw)
+	if err != nil {
+		return err
+	}
+	s := &site{store: stores, access: access, record: record}
 	found, err := s.traces(c, t)
 	if err != nil {
 		return err
@@ -148,13 +164,13 @@ func trustAccept(c *cli.Context) error {
 	return nil
 }
 
-func newRecord(c *cli.Context, t *sign.Trust, raw []byte) *install.Record {
-	pull := c.String("pull-from")
-	if pull == "" {
-		pull = c.String("registry")
+func newRecord(c *cli.Context, t *sign.Trust, raw []byte) (*install.Record, error) {
+	to, err := addressFlags(c, install.Address{}, "registry-")
+	if err != nil {
+		return nil, err
 	}
 	return &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw, TrustAt: time.Now().UTC().Truncate(time.Second),
-		Registry: install.Address{Push: c.String("registry"), Pull: pull, PlainHTTP: c.Bool("plain-http")}}
+		Registry: to}, nil
 }
 
 // approvers is the site's own role, as the flags name it; nil without one.
@@ -178,7 +194,7 @@ func (s *site) traces(c *cli.Context, t *sign.Trust) (install.Traces, error) {
 	if c.IsSet("adopt") && strings.TrimSpace(c.String("adopt")) == "" {
 		return install.Traces{}, usageError{"--adopt needs the reason, for the record"}
 	}
-	reg, err := s.registry()
+	reg, err := s.registry(c)
 	if err != nil {
 		return install.Traces{}, err
 	}
@@ -397,7 +413,7 @@ func (s *site) load(c *cli.Context, f *bundle.File) (install.LoadReport, error) 
 
 // loadOptions is what the flags of load say; done gives back what was opened for it.
 func (s *site) loadOptions(c *cli.Context) (opt install.LoadOptions, done func(), err error) {
-	reg, err := s.patientRegistry(c.Duration("stall"))
+	reg, err := s.patientRegistry(c, c.Duration("stall"))
 	if err != nil {
 		return opt, nil, err
 	}

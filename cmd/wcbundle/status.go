@@ -70,7 +70,7 @@ func readStatus(c *cli.Context, s *site) (siteStatus, error) {
 	if s.access == nil || r.Latest() == nil {
 		return st, nil
 	}
-	reg, err := s.registry()
+	reg, err := s.registry(c)
 	if err != nil {
 		return st, err
 	}
