@@ -66,6 +66,9 @@ func Build(ctx context.Context, def *Definition, opt BuildOptions) (*Layout, Bui
 			return nil, BuildReport{}, err
 		}
 	}
+	if err := b.checkRegistry(ctx); err != nil {
+		return nil, BuildReport{}, err
+	}
 	for _, m := range def.Models {
 		if err := b.collectModel(ctx, m); err != nil {
 			return nil, BuildReport{}, err
@@ -91,7 +94,7 @@ func releaseOf(def *Definition, created time.Time) *Release {
 		Name: def.Metadata.Name, Version: def.Metadata.Version, Channel: def.Metadata.Channel,
 		Sequence: def.Metadata.Sequence, Epoch: def.Metadata.Epoch,
 		Expires: def.Metadata.Expires, Sites: def.Metadata.Sites, Platforms: def.Platforms, Upgrade: def.Upgrade,
-		Retired: def.Retired, Pools: def.Pools,
+		Retired: def.Retired, Pools: def.Pools, Registry: def.Registry,
 	}
 	if def.Security != nil {
 		r.Contains = def.Security.Contains

@@ -125,6 +125,9 @@ func (d *Definition) Check(dir string) error {
 		}
 		add(exists(dir, "models[].source", m.Source))
 	}
+	if d.Registry != nil {
+		add(checkRef("registry.image", d.Registry.Image))
+	}
 	add(checkPools(d.Pools))
 	add(d.checkSecurity(dir))
 	return errors.Join(faults...)

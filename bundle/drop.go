@@ -60,6 +60,7 @@ func (s drop) frame() error {
 	}{
 		{"charts", s.base.Charts, s.next.Charts}, {"pools", s.base.Pools, s.next.Pools},
 		{"platforms", s.base.Platforms, s.next.Platforms}, {"retired", s.base.Retired, s.next.Retired},
+		{"registry", s.base.Registry, s.next.Registry},
 	} {
 		old, err := marshal(f.base)
 		if err != nil {

@@ -49,6 +49,7 @@ type Definition struct {
 	Models     []ModelSource `json:"models,omitempty"`
 	Retired    []Retired     `json:"retired,omitempty"`
 	Pools      []Pool        `json:"pools,omitempty"`
+	Registry   *SiteRegistry `json:"registry,omitempty"` // for sites that have none: wcbundle registry install
 	Security   *Security     `json:"security,omitempty"`
 }
 
@@ -175,23 +176,24 @@ type Contained struct {
 
 // Release is release.json, the first layer of the head. All that the install side needs is in it.
 type Release struct {
-	Name      string      `json:"name"`
-	Version   string      `json:"version"`
-	Channel   string      `json:"channel"`
-	Sequence  uint64      `json:"sequence"`
-	Epoch     uint64      `json:"epoch,omitempty"`
-	Created   string      `json:"created,omitempty"` // RFC 3339 UTC, from SOURCE_DATE_EPOCH; absent without it, so that builds repeat
-	Expires   string      `json:"expires,omitempty"`
-	Sites     []string    `json:"sites,omitempty"`
-	Platforms []string    `json:"platforms"`
-	Upgrade   Upgrade     `json:"upgrade"`
-	Charts    []Chart     `json:"charts"`
-	Images    []Image     `json:"images"`
-	Models    []Model     `json:"models,omitempty"`
-	Retired   []Retired   `json:"retired,omitempty"`
-	Pools     []Pool      `json:"pools,omitempty"`
-	Contains  []Contained `json:"contains,omitempty"`
-	Closure   []Blob      `json:"closure"` // every manifest and blob of the release but the head, release.json and its config
+	Name      string        `json:"name"`
+	Version   string        `json:"version"`
+	Channel   string        `json:"channel"`
+	Sequence  uint64        `json:"sequence"`
+	Epoch     uint64        `json:"epoch,omitempty"`
+	Created   string        `json:"created,omitempty"` // RFC 3339 UTC, from SOURCE_DATE_EPOCH; absent without it, so that builds repeat
+	Expires   string        `json:"expires,omitempty"`
+	Sites     []string      `json:"sites,omitempty"`
+	Platforms []string      `json:"platforms"`
+	Upgrade   Upgrade       `json:"upgrade"`
+	Charts    []Chart       `json:"charts"`
+	Images    []Image       `json:"images"`
+	Models    []Model       `json:"models,omitempty"`
+	Retired   []Retired     `json:"retired,omitempty"`
+	Pools     []Pool        `json:"pools,omitempty"`
+	Registry  *SiteRegistry `json:"registry,omitempty"`
+	Contains  []Contained   `json:"contains,omitempty"`
+	Closure   []Blob        `json:"closure"` // every manifest and blob of the release but the head, release.json and its config
 }
 
 // Chart is a chart in the release, as an OCI artifact with Helm's media types. Values are the default value files, merged.

@@ -65,6 +65,15 @@ func (l *Layout) AddFirst(mediaType string, b []byte) ocispec.Descriptor {
 	return d
 }
 
+// open gives the bytes of a content, unchecked.
+func (l *Layout) open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	c, ok := l.contents[d.Digest]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNoBlob, d.Digest)
+	}
+	return c.Open(ctx)
+}
+
 // Size is the sum of the blobs' sizes in bytes.
 func (l *Layout) Size() int64 {
 	var n int64

@@ -20,7 +20,9 @@ type Address struct {
 	Also       []string  `json:"also,omitempty"`       // other hosts that the registry may send us to
 	ClientCert string    `json:"clientCert,omitempty"` // path on the machine of whoever set it; another operator names another one
 	ClientKey  string    `json:"clientKey,omitempty"`
-	Since      time.Time `json:"since,omitzero"` // when Push became another registry; what was loaded before is not known to be in it
+	InCluster  string    `json:"inCluster,omitempty"`  // namespace of the registry that wcbundle has brought up; the cluster says how it is reached
+	PullSecret string    `json:"pullSecret,omitempty"` // Secret in the release's namespace that pods show this registry; of one that wcbundle brought up it is its own
+	Since      time.Time `json:"since,omitzero"`       // when Push became another registry; what was loaded before is not known to be in it
 }
 
 // maxAlso is how many other hosts an address may have.
@@ -89,6 +91,8 @@ func (a Address) Compare(b Address) []SettingChange {
 	if a.CA != b.CA {
 		out = append(out, SettingChange{What: "CA", Old: registry.DescribeCA(a.CA), New: registry.DescribeCA(b.CA)})
 	}
+	add("pull secret", orNone(a.PullSecret), orNone(b.PullSecret))
+	add("in the cluster", orNone(a.InCluster), orNone(b.InCluster))
 	if !slices.Equal(a.Also, b.Also) {
 		add("other hosts", orNone(strings.Join(a.Also, ", ")), orNone(strings.Join(b.Also, ", ")))
 	}

@@ -44,6 +44,9 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	if !p.Consent.Given() {
 		return rollout.Outcome{}, &ConsentError{Version: p.Version, Consent: p.Consent}
 	}
+	if err := t.Record.Registry.PodAccess().bring(ctx, t); err != nil {
+		return rollout.Outcome{}, err
+	}
 	kind := rollout.TypeApply
 	if p.From == 0 {
 		kind = rollout.TypeInstall

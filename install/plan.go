@@ -136,7 +136,13 @@ func prepare(ctx context.Context, t Target, version string) (*Plan, error) {
 		Version: rel.Version, Head: string(v.Head().Digest), Signers: v.Signers(), Channel: rel.Channel, Fixes: planFixes(v), Release: chart.Release,
 		load: l, verified: v, client: client,
 		request: revision.Request{Chart: archive, Values: bundle.MergeValues(values, t.Values), Release: chart.Release, Bundle: rel.Version,
-			Post: func(m []byte) ([]byte, error) { return Rewrite(m, refs) }},
+			Post: func(m []byte) ([]byte, error) {
+				m, err := Rewrite(m, refs)
+				if err != nil {
+					return nil, err
+				}
+				return t.Record.Registry.PodAccess().Grant(m)
+			}},
 	}, nil
 }
 

@@ -2,9 +2,6 @@ package install
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"io"
 
 	"gopkg.in/yaml.v3"
 
@@ -39,31 +36,7 @@ func References(r *bundle.Release, pull string) (map[string]string, error) {
 // Rewrite replaces every string in rendered manifests that is exactly a known reference: image fields, arguments,
 // environment, custom resources. Everything else keeps its place.
 func Rewrite(manifests []byte, refs map[string]string) ([]byte, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(manifests))
-	var out bytes.Buffer
-	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	for {
-		var doc yaml.Node
-		err := dec.Decode(&doc)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("rendered manifests are not YAML: %w", err)
-		}
-		if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
-			continue
-		}
-		rewriteIn(&doc, refs)
-		if err := enc.Encode(&doc); err != nil {
-			return nil, fmt.Errorf("writing manifests: %w", err)
-		}
-	}
-	if err := enc.Close(); err != nil {
-		return nil, fmt.Errorf("writing manifests: %w", err)
-	}
-	return out.Bytes(), nil
+	return eachDocument(manifests, func(doc *yaml.Node) { rewriteIn(doc, refs) })
 }
 
 func rewriteIn(n *yaml.Node, refs map[string]string) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -28,15 +29,23 @@ func (h *health) check() error {
 	return h.last
 }
 
-// writable puts a byte into the folder and takes it away again: on a full disk, an empty file can still be made.
+// writable puts a byte into the folder and takes it away again. A full disk is no fault of the registry: nodes pull from it, and room is
+// made through it, so that a probe must not take it out of service.
 func writable(dir string) error {
 	f, err := os.CreateTemp(dir, ".health-*")
+	if full(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	_, err = f.Write([]byte{1})
+	if _, err = f.Write([]byte{1}); full(err) {
+		err = nil
+	}
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
+
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

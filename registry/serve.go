@@ -94,7 +94,7 @@ func Handler(ctx context.Context, opt ServeOptions) (http.Handler, error) {
 		if err := checkHTPasswd(opt.HTPasswd); err != nil {
 			return nil, err
 		}
-		cfg.Auth = configuration.Auth{"htpasswd": configuration.Parameters{"realm": "wcbundle registry", "path": opt.HTPasswd}}
+		cfg.Auth = configuration.Auth{usersAuth: configuration.Parameters{"realm": "wcbundle registry", "path": opt.HTPasswd}}
 	}
 	var err error
 	if cfg.HTTP.Secret, err = httpSecret(opt.Dir); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/delta"
 	"github.com/wordcab/wcbundle/install"
+	"github.com/wordcab/wcbundle/install/siteregistry"
 	"github.com/wordcab/wcbundle/registry"
 	"github.com/wordcab/wcbundle/rollout"
 	"github.com/wordcab/wcbundle/sign"
@@ -139,6 +140,10 @@ func answerTo(err error) answer {
 		return answer{exitMalformed, "ask whoever made it: no copy of the file will be better"}
 	case errors.As(err, &spoiled):
 		return answer{exitBase, "wcbundle load --rehash with the full bundle of release " + spoiled.Version + " puts a whole one in its place; or name that bundle here with --base"}
+	case errors.Is(err, siteregistry.ErrNone):
+		return answer{exitError, "wcbundle registry install brings one up from a bundle"}
+	case errors.As(err, new(*siteregistry.NotReadyError)):
+		return answer{exitError, "mend what its pod says, then run registry install again: it goes on where it was"}
 	case errors.As(err, new(*install.KeptError)):
 		return answer{exitDamaged, "copy that bundle from its source again, or leave out --base to rebuild from the registry"}
 	case errors.Is(err, registry.ErrNoRanges):

@@ -21,7 +21,7 @@ func registryCommands() []*cli.Command {
 			Name: "registry", Usage: "the site's registry, and one to serve", Category: "install side",
 			Description: "The site's registry may be any: the embedded one, or another. docs/registries.md has what is needed for which.\n\n" +
 				"Example:\n   wcbundle registry serve --addr 127.0.0.1:5000 --dir /var/lib/wcbundle/registry",
-			Subcommands: []*cli.Command{serveCommand(), useCommand(), loginCommand(), logoutCommand(), htpasswdCommand()},
+			Subcommands: []*cli.Command{installCommand(), serveCommand(), useCommand(), loginCommand(), logoutCommand(), htpasswdCommand(), hostsCommand()},
 		},
 		{
 			Name: "pull", Usage: "fetch a model by digest from a registry into a folder", Category: "install side",
@@ -32,8 +32,8 @@ func registryCommands() []*cli.Command {
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "model", Usage: "HOST/REPO@sha256:DIGEST", Required: true},
 				&cli.StringFlag{Name: "to", Usage: "folder to write into", Required: true},
-				&cli.BoolFlag{Name: "plain-http", Usage: "the registry speaks http"},
-				&cli.StringFlag{Name: "ca", Usage: "CA of the registry in PEM"},
+				&cli.BoolFlag{Name: "plain-http", EnvVars: []string{"WCBUNDLE_REGISTRY_PLAIN_HTTP"}, Usage: "the registry speaks http"},
+				&cli.StringFlag{Name: "ca", EnvVars: []string{"WCBUNDLE_REGISTRY_CA"}, Usage: "CA of the registry in PEM"},
 				&cli.StringSliceFlag{Name: "also", Usage: "another HOST[:PORT] that the registry may send us to; may be repeated"},
 				&cli.StringFlag{Name: "cert", Usage: "client certificate that the registry wants, in PEM"},
 				&cli.StringFlag{Name: "key", Usage: "its key in PEM"},

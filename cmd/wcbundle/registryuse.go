@@ -29,6 +29,7 @@ func useCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "also", Usage: "another HOST[:PORT] that the registry may send us to; may be repeated, and replaces those before"},
 			&cli.StringFlag{Name: "cert", Usage: "client certificate that the registry wants, in PEM"},
 			&cli.StringFlag{Name: "key", Usage: "its key in PEM"},
+			&cli.StringFlag{Name: "pull-secret", Usage: "Secret of type kubernetes.io/dockerconfigjson in the release's namespace that pods are to show the registry"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"}),
 		Action: use,
 	}
@@ -47,6 +48,9 @@ func addressFlags(c *cli.Context, a install.Address, prefix string) (install.Add
 	}
 	if c.IsSet("plain-http") {
 		a.PlainHTTP = c.Bool("plain-http")
+	}
+	if c.IsSet("pull-secret") {
+		a.PullSecret = c.String("pull-secret")
 	}
 	if c.IsSet(prefix + "ca") {
 		a.CA = ""

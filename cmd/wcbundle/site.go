@@ -15,6 +15,7 @@ import (
 
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install"
+	"github.com/wordcab/wcbundle/install/siteregistry"
 	"github.com/wordcab/wcbundle/registry"
 	"github.com/wordcab/wcbundle/sign"
 )
@@ -32,13 +33,16 @@ func siteFlags() []cli.Flag {
 func acceptFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "site", Usage: "this site's id, as the vendor writes it into bundles made for it", Required: true},
-		&cli.StringFlag{Name: "registry", Usage: "host:port of the site's registry, from here", Required: true},
+		&cli.StringFlag{Name: "registry", Usage: "host:port of the site's registry, from here"},
+		&cli.BoolFlag{Name: "registry-in-cluster", Usage: "the registry is the one that registry install has brought up: ask the cluster for its address, CA and login"},
+		registryNamespaceFlag,
 		&cli.StringFlag{Name: "pull-from", Usage: "host:port of the same registry, from the nodes (default: as from here)"},
 		&cli.BoolFlag{Name: "plain-http", Usage: "the registry speaks http"},
 		&cli.StringFlag{Name: "registry-ca", Usage: "CA of the registry, certificates in PEM; the record keeps them"},
 		&cli.StringSliceFlag{Name: "registry-also", Usage: "another HOST[:PORT] that the registry may send us to: its token service, its store of blobs; may be repeated"},
 		&cli.StringFlag{Name: "registry-cert", Usage: "client certificate that the registry wants, in PEM; the record keeps the path"},
 		&cli.StringFlag{Name: "registry-key", Usage: "its key in PEM; the record keeps the path"},
+		&cli.StringFlag{Name: "pull-secret", Usage: "Secret of type kubernetes.io/dockerconfigjson in the release's namespace that pods are to show the registry"},
 		&cli.StringSliceFlag{Name: "approver", Usage: "public key of this site's own whose consent apply asks for (wcbundle approve); may be repeated"},
 		&cli.IntFlag{Name: "approvals", Value: 1, Usage: "how many of the approvers must agree"},
 		&cli.StringFlag{Name: "adopt", Usage: "the site is not new, its record was lost: take over what its registry proves; the text says why, for the record"},
@@ -109,7 +113,31 @@ func (s *site) patientRegistry(c *cli.Context, stall time.Duration) (*registry.R
 	if opt.Login, err = findLogin(c.Context, opt.Host, own); err != nil {
 		return nil, err
 	}
+	if err := s.askCluster(c, &opt); err != nil {
+		return nil, err
+	}
 	return registry.New(opt)
+}
+
+// askCluster lets the cluster say how the registry in it is reached: by a node that runs, with the login that is in its Secret. Without a
+// cluster the record has to do.
+func (s *site) askCluster(c *cli.Context, opt *registry.Options) error {
+	ns := s.record.Registry.InCluster
+	if ns == "" || s.access == nil {
+		return nil
+	}
+	found, err := siteregistry.Find(c.Context, s.access.Kube, ns)
+	if errors.Is(err, siteregistry.ErrNone) {
+		return fmt.Errorf("namespace %s: %w", ns, err)
+	}
+	if err != nil {
+		return fmt.Errorf("asking the cluster for the registry in namespace %s: %w", ns, err)
+	}
+	opt.Host, opt.CA = found.Push, found.CA
+	if opt.Login.None() {
+		opt.Login = registry.Login{Username: found.Username, Password: found.Password}
+	}
+	return nil
 }
 
 func trustAccept(c *cli.Context) error {
@@ -126,7 +154,7 @@ func trustAccept(c *cli.Context) error {
 	} else if !errors.Is(err, install.ErrNoRecord) {
 		return err
 	}
-	record, err := newRecord(c, t, raw)
+	record, err := newRecord(c, access, t, raw)
 	if err != nil {
 		return err
 	}
@@ -164,13 +192,31 @@ func trustAccept(c *cli.Context) error {
 	return nil
 }
 
-func newRecord(c *cli.Context, t *sign.Trust, raw []byte) (*install.Record, error) {
-	to, err := addressFlags(c, install.Address{}, "registry-")
+func newRecord(c *cli.Context, access *install.Access, t *sign.Trust, raw []byte) (*install.Record, error) {
+	to, err := firstAddress(c, access)
 	if err != nil {
 		return nil, err
 	}
 	return &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw, TrustAt: time.Now().UTC().Truncate(time.Second),
 		Registry: to}, nil
+}
+
+// firstAddress is that of the registry which the flags name, or which the cluster has.
+func firstAddress(c *cli.Context, access *install.Access) (install.Address, error) {
+	if !c.Bool("registry-in-cluster") {
+		if c.String("registry") == "" {
+			return install.Address{}, usageError{"name the site's registry with --registry, or say --registry-in-cluster"}
+		}
+		return addressFlags(c, install.Address{}, "registry-")
+	}
+	if access == nil || c.String("registry") != "" {
+		return install.Address{}, usageError{"--registry-in-cluster needs --kubeconfig, and no --registry"}
+	}
+	found, err := siteregistry.Find(c.Context, access.Kube, c.String("registry-namespace"))
+	if err != nil {
+		return install.Address{}, err
+	}
+	return install.NewAddress(install.Address{Push: found.Push, Pull: found.Pull, CA: found.CA, InCluster: found.Namespace})
 }
 
 // approvers is the site's own role, as the flags name it; nil without one.

@@ -19,6 +19,8 @@ private_paths() {
     mount --bind "$DIR/fs/$p" "/$p"
     mount --make-shared "/$p"
   done
+  mkdir -p /etc/containerd/certs.d
+  mount --bind "$DIR/certs.d" /etc/containerd/certs.d
   touch "$DIR/xtables.lock" /run/xtables.lock
   mount --bind "$DIR/xtables.lock" /run/xtables.lock
 }

@@ -152,7 +152,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     bin_dir = "/usr/lib/cni"
     conf_dir = "$dir/cni"
   [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "$dir/certs.d"
+    config_path = "/etc/containerd/certs.d"
 T
 }
 

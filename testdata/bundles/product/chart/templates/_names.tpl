@@ -44,7 +44,7 @@ spec:
   initContainers:
   - name: model
     image: {{ .root.Values.fetcher.image }}
-    args: ["pull", "--model", {{ .values.model.ref | quote }}, "--to", "/models", "--plain-http"]
+    args: ["pull", "--model", {{ .values.model.ref | quote }}, "--to", "/models"]
     securityContext: &locked
       allowPrivilegeEscalation: false
       readOnlyRootFilesystem: true
