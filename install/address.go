@@ -121,7 +121,7 @@ func (r *Record) UseRegistry(to Address, by string, now time.Time) []SettingChan
 	}
 	text := "registry settings:"
 	for _, c := range changes {
-		text += fmt.Sprintf(" %s %s -> %s;", c.What, c.Old, c.New)
+		text += fmt.Sprintf(" %s %s, was %s;", c.What, c.New, c.Old)
 	}
 	r.Registry = to
 	r.Notes = append(r.Notes, Note{At: now.UTC().Truncate(time.Second), By: by, Text: strings.TrimSuffix(text, ";")})

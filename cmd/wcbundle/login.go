@@ -118,9 +118,10 @@ func dockerConfig() string {
 	return filepath.Join(dir, "config.json")
 }
 
-// reachable are the client's options for a site's registry from this machine, on which the client certificate may lie elsewhere than the record says.
+// reachable are the client's options for a site's registry from this machine, on which a client certificate that the record names
+// may lie elsewhere.
 func reachable(a install.Address) registry.Options {
-	if cert, key := os.Getenv("WCBUNDLE_REGISTRY_CERT"), os.Getenv("WCBUNDLE_REGISTRY_KEY"); cert != "" || key != "" {
+	if cert, key := os.Getenv("WCBUNDLE_REGISTRY_CERT"), os.Getenv("WCBUNDLE_REGISTRY_KEY"); a.ClientCert != "" && (cert != "" || key != "") {
 		a.ClientCert, a.ClientKey = cert, key
 	}
 	return a.Options()

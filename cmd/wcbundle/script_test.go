@@ -70,7 +70,7 @@ func TestScripts(t *testing.T) {
 			"made": made, "site": newSite, "cptree": copyTree, "forge": forge, "proxy": between, "elsewhere": checkElsewhere, "lied": checkLied,
 			"damage": damage, "plant": plant, "registry-whole": checkWhole, "spoil": spoil, "zeros": zeroFile, "blob-of": blobOf,
 			"wrong-delta": wrongDelta, "push-other": pushOther, "hostile-model": hostileModel, "chart-bomb": chartBomb,
-			"layout": listLayout, "referrers": listReferrers, "expand": expandRegistry, "cosigned": cosignImage, "tags": listTags,
+			"layout": listLayout, "referrers": listReferrers, "expand": expandRegistry, "cosigned": cosignImage, "tags": listTags, "secured": secured, "expand-secured": expandSecured,
 		},
 	})
 }
