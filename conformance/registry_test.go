@@ -63,14 +63,14 @@ func install(t *testing.T, dir, module, sum, name string) string {
 	if err := json.Unmarshal(command(t, dir, nil, "go", "mod", "download", "-json", module), &got); err != nil || got.Sum != sum {
 		t.Fatalf("%s has the sum %s, want %s (%v)", module, got.Sum, sum, err)
 	}
-	command(t, dir, []string{"GOBIN=" + bin, "GOFLAGS=-trimpath"}, "go", "install", module)
+	command(t, dir, []string{"GOBIN=" + bin}, "go", "install", module)
 	return filepath.Join(bin, name)
 }
 
 func command(t *testing.T, dir string, env []string, name string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), append(env, "CGO_ENABLED=0")...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), append([]string{"CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false"}, env...)...)
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
