@@ -38,7 +38,7 @@ func (r *Registry) Delete(ctx context.Context, repo string, d ocispec.Descriptor
 	switch {
 	case err == nil, errors.Is(err, errdef.ErrNotFound):
 		return nil
-	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound: // some answer so for a repository that is gone
+	case notFound(err): // some answer so for a repository that is gone
 		return nil
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusMethodNotAllowed:
 		return fmt.Errorf("deleting %s@%s: %w: %w", repo, d.Digest, ErrNoDelete, err)
