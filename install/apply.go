@@ -273,18 +273,25 @@ func poolsOfVersion(ctx context.Context, t Target, version string) ([]rollout.Po
 	return nil, nil
 }
 
+// pinnedRefs are what a stored manifest takes from the site's registry, by digest.
+func pinnedRefs(manifest, host string) []PinnedRef {
+	var out []PinnedRef
+	for _, word := range strings.FieldsFunc(manifest, func(r rune) bool { return strings.ContainsRune(" \t\n\"',[]{}=", r) }) {
+		rest, ok := strings.CutPrefix(word, host+"/")
+		repo, dgst, pinned := strings.Cut(rest, "@")
+		ref := PinnedRef{repo, digest.Digest(dgst)}
+		if ok && pinned && bundle.CheckDigest(ref.Digest) == nil && !slices.Contains(out, ref) {
+			out = append(out, ref)
+		}
+	}
+	return out
+}
+
 // missingContent lists what a stored manifest takes from the site's registry and the registry does not have.
 func missingContent(ctx context.Context, t Target, manifest string) ([]string, error) {
 	var out []string
-	seen := map[string]bool{}
-	for _, word := range strings.FieldsFunc(manifest, func(r rune) bool { return strings.ContainsRune(" \t\n\"',[]{}=", r) }) {
-		rest, ok := strings.CutPrefix(word, t.Record.Registry.Pull+"/")
-		repo, dgst, pinned := strings.Cut(rest, "@")
-		if !ok || !pinned || seen[word] || bundle.CheckDigest(digest.Digest(dgst)) != nil {
-			continue
-		}
-		seen[word] = true
-		gone, err := missingIn(ctx, t, repo, dgst)
+	for _, ref := range pinnedRefs(manifest, t.Record.Registry.Pull) {
+		gone, err := missingIn(ctx, t, ref.Repo, string(ref.Digest))
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,8 +34,22 @@ const journalLimit = 64 << 20 // bytes
 var ErrLoading = errors.New("another load of this site runs on this machine")
 
 // OpenJournal takes up the journal of a load of this head into this registry, or begins one. It is locked until it is closed:
-// ErrLoading where another process has it.
-func OpenJournal(path string, head digest.Digest, host string) (*Journal, error) {
+// ErrLoading where another process has it. What says for people what is loaded.
+func OpenJournal(path string, head digest.Digest, host, what string) (*Journal, error) {
+	f, err := lockJournal(path)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{f: f, path: path, done: map[digest.Digest]bool{}, at: map[[2]string]string{}}
+	if err := j.read(fmt.Sprintf("load %s into %s as %s", head, host, what)); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("the journal of the load %s: %w", path, err)
+	}
+	return j, nil
+}
+
+// lockJournal opens the file and holds it against every other process.
+func lockJournal(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -49,12 +64,7 @@ func OpenJournal(path string, head digest.Digest, host string) (*Journal, error)
 		}
 		return nil, err
 	}
-	j := &Journal{f: f, path: path, done: map[digest.Digest]bool{}, at: map[[2]string]string{}}
-	if err := j.read(fmt.Sprintf("load %s into %s", head, host)); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("the journal of the load %s: %w", path, err)
-	}
-	return j, nil
+	return f, nil
 }
 
 // read takes the finished lines of the same load, or empties the file.
@@ -166,4 +176,53 @@ func (j *Journal) Close(done bool) error {
 		err = j.f.Truncate(0)
 	}
 	return errors.Join(err, j.f.Close())
+}
+
+// Unfinished is a load that was cut off, or goes on.
+type Unfinished struct {
+	Head    digest.Digest   `json:"head"`
+	What    string          `json:"what"`
+	Host    string          `json:"registry"`
+	Done    []digest.Digest `json:"-"`
+	Blobs   int             `json:"blobs"` // that it has brought in
+	Running bool            `json:"running"`
+}
+
+// ReadJournal says which load the journal tells of; nil for none.
+func ReadJournal(path string) (*Unfinished, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	return parseJournal(f, errors.Is(err, syscall.EWOULDBLOCK))
+}
+
+func parseJournal(r io.Reader, running bool) (*Unfinished, error) {
+	lines := bufio.NewScanner(io.LimitReader(r, journalLimit))
+	lines.Buffer(nil, 4096)
+	if !lines.Scan() {
+		return nil, lines.Err()
+	}
+	words := strings.SplitN(lines.Text(), " ", 6)
+	if len(words) < 4 || words[0] != "load" || words[2] != "into" || bundle.CheckDigest(digest.Digest(words[1])) != nil {
+		return nil, nil // the next load empties it
+	}
+	u := &Unfinished{Head: digest.Digest(words[1]), Host: words[3], Running: running}
+	if len(words) == 6 {
+		u.What = words[5]
+	}
+	for lines.Scan() {
+		d := digest.Digest(lines.Text())
+		if bundle.CheckDigest(d) != nil {
+			break
+		}
+		u.Done = append(u.Done, d)
+	}
+	u.Blobs = len(u.Done)
+	return u, lines.Err()
 }

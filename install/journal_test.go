@@ -15,7 +15,7 @@ func TestJournal(t *testing.T) {
 	head, a, b := digest.FromString("head"), digest.FromString("a"), digest.FromString("b")
 	open := func(head digest.Digest, host string) *Journal {
 		t.Helper()
-		j, err := OpenJournal(path, head, host)
+		j, err := OpenJournal(path, head, host, "1.1.0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestJournal(t *testing.T) {
 			t.Fatal(err)
 		}
 		j := open(head, "r:5000")
-		title := len("load " + string(head) + " into r:5000\n")
+		title := len("load " + string(head) + " into r:5000 as 1.1.0\n")
 		if j.Has(a) != (n >= title+len(a)+1) || j.Has(b) {
 			t.Fatalf("cut at %d: a %v, b %v", n, j.Has(a), j.Has(b))
 		}
@@ -82,7 +82,7 @@ func TestJournal(t *testing.T) {
 		t.Errorf("the journal of a load that is done: %v, %v", st, err)
 	}
 	j = open(head, "r:5000")
-	if _, err := OpenJournal(path, head, "r:5000"); !errors.Is(err, ErrLoading) {
+	if _, err := OpenJournal(path, head, "r:5000", "x"); !errors.Is(err, ErrLoading) {
 		t.Errorf("two loads at once: %v", err)
 	}
 	if err := j.Close(false); err != nil {

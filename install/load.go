@@ -85,6 +85,7 @@ type transfer struct {
 	lines   []bundle.Blob
 	open    func(context.Context, ocispec.Descriptor) (io.ReadCloser, string, error)
 	scratch int64                      // bytes of scratch disk that a patch takes
+	fulfils bool                       // it is the patch for which the site's inventory was made
 	elseIn  map[digest.Digest][]string // repositories that may hold a blob already
 
 	journal *Journal
@@ -143,7 +144,7 @@ func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadRe
 		return l.report, err
 	}
 	if l.opt.Journal != "" {
-		if l.journal, err = OpenJournal(l.opt.Journal, l.v.Head().Digest, l.opt.Registry.Host()); err != nil {
+		if l.journal, err = OpenJournal(l.opt.Journal, l.v.Head().Digest, l.opt.Registry.Host(), l.report.Version); err != nil {
 			return l.report, err
 		}
 	}
@@ -154,6 +155,9 @@ func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadRe
 	l.report.Signers = signers
 	r := l.opt.Record
 	r.accept(l.v, by, l.scratch, l.opt.Now)
+	if l.fulfils {
+		r.Promised = nil
+	}
 	now := r.loaded(l.v.Head().Digest)
 	l.report.Fixes = now.Fixes
 	if runs := r.running(); runs != nil && runs.Head.Digest != now.Head.Digest {

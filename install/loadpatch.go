@@ -58,7 +58,7 @@ func LoadPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, opt 
 	if err := p.checkBases(ctx); err != nil {
 		return LoadReport{}, err
 	}
-	l.open, l.scratch = p.open, v.Patch().Peak.Scratch
+	l.open, l.scratch, l.fulfils = p.open, v.Patch().Peak.Scratch, opt.Record.fulfils(v)
 	return l.run(ctx, "patch", v.Signers())
 }
 

@@ -31,6 +31,8 @@ type Record struct {
 	Accepted   map[string]Accepted `json:"accepted,omitempty"`  // by channel
 	ClockFloor time.Time           `json:"clockFloor,omitzero"` // newest signing time accepted
 	Loads      []Loaded            `json:"loads,omitempty"`     // oldest first
+	Dropped    []Dropped           `json:"dropped,omitempty"`   // loads that the site has no more, oldest first
+	Promised   *Promised           `json:"promised,omitempty"`  // by the newest inventory
 	Installed  *Installed          `json:"installed,omitempty"`
 	Approvers  *Approvers          `json:"approvers,omitempty"` // nil: nobody's consent is asked
 	Approvals  []json.RawMessage   `json:"approvals,omitempty"` // envelopes, oldest first
@@ -59,6 +61,7 @@ type Loaded struct {
 	Head     ocispec.Descriptor `json:"head"`
 	At       time.Time          `json:"at"`
 	By       string             `json:"by"`                 // bundle | patch | adoption
+	Size     int64              `json:"size,omitempty"`     // bytes of its content; 0 = not known, a record of before
 	Scratch  int64              `json:"scratch,omitempty"`  // bytes of scratch disk that loading the patch took at most
 	Fixes    []string           `json:"fixes,omitempty"`    // vulnerabilities, by its VEX document
 	Contains []bundle.Contained `json:"contains,omitempty"` // releases of channel security whose fixes it has too
@@ -222,11 +225,12 @@ func (r *Record) accept(v bundle.Verified, by string, scratch int64, now time.Ti
 		r.ClockFloor = issued
 	}
 	if !r.Has(head) {
-		l := Loaded{Version: rel.Version, Channel: rel.Channel, Sequence: rel.Sequence, Head: head, At: now.UTC().Truncate(time.Second), By: by, Scratch: scratch, Contains: rel.Contains}
+		l := Loaded{Version: rel.Version, Channel: rel.Channel, Sequence: rel.Sequence, Head: head, At: now.UTC().Truncate(time.Second), By: by, Size: sizeOf(v), Scratch: scratch, Contains: rel.Contains}
 		for _, f := range v.Fixes() {
 			l.Fixes = append(l.Fixes, f.ID)
 		}
 		r.Loads = append(r.Loads, l)
+		r.back(head.Digest, now)
 		r.slim()
 		return
 	}

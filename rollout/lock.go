@@ -124,3 +124,23 @@ func (l *lock) drop(ctx context.Context) error {
 	_, err = leases.Update(ctx, got, metav1.UpdateOptions{})
 	return err
 }
+
+// Lock takes the lock of a release for work beside operations, such as removing what no revision needs. The context that it gives ends
+// when the lock is lost; unlock gives it back. ErrLocked where an operation runs.
+func Lock(ctx context.Context, kube kubernetes.Interface, namespace, release, holder string) (_ context.Context, unlock func() error, err error) {
+	l := &lock{kube: kube, namespace: namespace, name: "wcbundle-" + release, holder: holder, ttl: DefaultLockTTL, now: time.Now}
+	if err := l.acquire(ctx); err != nil {
+		return nil, nil, err
+	}
+	held, lost := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.keep(held, func() { lost(ErrLockLost) })
+	}()
+	return held, func() error {
+		lost(nil)
+		<-ended
+		return l.drop(context.WithoutCancel(ctx))
+	}, nil
+}

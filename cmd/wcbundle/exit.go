@@ -61,6 +61,8 @@ const (
 	exitNoConsent      = 57 // the site's own approvers have not agreed
 	exitTagTaken       = 56 // a tag in the registry points at what this site has not loaded
 	exitDenied         = 58 // the registry lets us in by no login or not by this one
+	exitInUse          = 59 // what runs, or a revision or operation needs, cannot be dropped
+	exitNoDelete       = 60 // the registry lets nobody delete
 	exitLocked         = 75
 )
 
@@ -192,6 +194,12 @@ func plainAnswer(err error) answer {
 		return answer{exitError, "the registry speaks plain http: give it a certificate, or say --plain-http where nobody else can listen"}
 	case errors.Is(err, registry.ErrNoLogin):
 		return answer{exitError, "it lets everybody in, so there is nothing to prove a password against: nothing was written"}
+	case errors.As(err, new(*install.UsedError)):
+		return answer{exitInUse, "apply another release first, or wait until rollback need not go back to it; wcbundle loads shows what is in use"}
+	case errors.Is(err, install.ErrNotAsked):
+		return answer{exitUsage, "name the cluster with --kubeconfig, or take the risk with --" + blindFlag}
+	case errors.Is(err, registry.ErrNoDelete):
+		return answer{exitNoDelete, "allow deletion in the registry's configuration (distribution: storage.delete.enabled), then run it again"}
 	case errors.Is(err, install.ErrLoading):
 		return answer{exitLocked, "wait until it has ended; then run the same command again, if it is still needed"}
 	case errors.Is(err, rollout.ErrLocked), errors.Is(err, rollout.ErrLockLost):

@@ -28,6 +28,7 @@ import (
 //	busy N          the first N uploads are answered with 503, and then with 429
 //	cut N           the connection breaks in the middle of the first N uploads
 //	stall N         the first N uploads are taken and never answered
+//	nodelete        nothing can be deleted
 //	swap FILE WITH  at the first upload the file on the medium is overwritten with another
 //
 // lied fails unless somebody has asked for the list of referrers. elsewhere N fails unless N requests have come to $ELSEWHERE.
@@ -50,6 +51,14 @@ func between(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "swap":
 		handler = swapper(ts, p, args[1], args[2])
+	case "nodelete":
+		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodDelete {
+				w.WriteHeader(http.StatusMethodNotAllowed)
+				return
+			}
+			p.ServeHTTP(w, r)
+		})
 	case "busy", "cut", "stall":
 		n, err := strconv.ParseInt(args[1], 10, 64)
 		ts.Check(err)

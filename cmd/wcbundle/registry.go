@@ -21,7 +21,7 @@ func registryCommands() []*cli.Command {
 			Name: "registry", Usage: "the site's registry, and one to serve", Category: "install side",
 			Description: "The site's registry may be any: the embedded one, or another. docs/registries.md has what is needed for which.\n\n" +
 				"Example:\n   wcbundle registry serve --addr 127.0.0.1:5000 --dir /var/lib/wcbundle/registry",
-			Subcommands: []*cli.Command{installCommand(), serveCommand(), useCommand(), loginCommand(), logoutCommand(), htpasswdCommand(), hostsCommand()},
+			Subcommands: []*cli.Command{installCommand(), serveCommand(), useCommand(), loginCommand(), logoutCommand(), htpasswdCommand(), hostsCommand(), gcCommand()},
 		},
 		{
 			Name: "pull", Usage: "fetch a model by digest from a registry into a folder", Category: "install side",

@@ -291,6 +291,7 @@ func siteCommands() []*cli.Command {
 				&cli.BoolFlag{Name: "move-tags", Usage: "let tags point at this release that point at what this site has not loaded"}),
 			Action: load,
 		},
+		loadsCommand(),
 		receiptCommand(),
 		approveCommand(),
 	}
