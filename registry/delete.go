@@ -10,6 +10,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/wordcab/wcbundle/bundle"
 )
 
 // ErrNoDelete is returned by Delete where the registry lets nobody delete.
@@ -54,4 +56,12 @@ func unreadable(err error) bool {
 	}
 	var network interface{ Timeout() bool }
 	return !errors.As(err, &network) && !errors.Is(err, errdef.ErrNotFound) && !errors.Is(err, context.Canceled)
+}
+
+// Damaged tells that a registry has answered, with other bytes than those that were asked for, or another number of them.
+func Damaged(err error) bool {
+	if errors.As(err, new(*bundle.DigestError)) {
+		return true
+	}
+	return err != nil && !errors.As(err, new(*errcode.ErrorResponse)) && !errors.Is(err, ErrNotFound) && !Transient(err) && unreadable(err)
 }

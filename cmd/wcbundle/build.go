@@ -50,10 +50,13 @@ func buildCommands() []*cli.Command {
 		{
 			Name: "patch", Usage: "make a patch that turns a release into another", Category: "build side",
 			Description: "Carries binary deltas inside layers and weight files; what it rebuilds has the original digests.\n\n" +
-				"Example:\n   wcbundle patch --from wordcab-2.8.0.wcb --to wordcab-2.9.0.wcb --out wordcab-2.8.0-to-2.9.0.wcp",
+				"Example:\n   wcbundle patch --from wordcab-2.8.0.wcb --to wordcab-2.9.0.wcb --out wordcab-2.8.0-to-2.9.0.wcp\n" +
+				"   wcbundle patch --have inventory.json --have-key site.pub --from wordcab-2.7.0.wcb --from wordcab-2.8.0.wcb --to wordcab-2.9.0.wcb",
 			Flags: []cli.Flag{
 				&cli.StringSliceFlag{Name: "from", Usage: "a bundle that sites may have; may be repeated", Required: true},
 				&cli.StringFlag{Name: "to", Usage: "the signed bundle that they shall have", Required: true},
+				&cli.StringFlag{Name: "have", Usage: "a site's inventory: of --from, take what that site holds"},
+				&cli.StringFlag{Name: "have-key", Usage: "the site's public key, with which the inventory was signed"},
 				outFlag("the patch to write; default NAME-BASE-to-TARGET-ARCH.wcp"), levelFlag, scratchFlag, outputFlag,
 			},
 			Action: patch,
@@ -192,15 +195,11 @@ func patch(c *cli.Context) (err error) {
 		return err
 	}
 	defer target.Close()
-	var bases []*bundle.File
-	for _, p := range c.StringSlice("from") {
-		b, err := bundle.OpenFile(p)
-		if err != nil {
-			return err
-		}
-		defer b.Close()
-		bases = append(bases, b)
+	bases, done, err := openPatchBases(c, target)
+	if err != nil {
+		return err
 	}
+	defer done()
 	scratch, clean, err := scratchDir(c)
 	if err != nil {
 		return err

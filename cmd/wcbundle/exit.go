@@ -194,6 +194,8 @@ func plainAnswer(err error) answer {
 		return answer{exitError, "the registry speaks plain http: give it a certificate, or say --plain-http where nobody else can listen"}
 	case errors.Is(err, registry.ErrNoLogin):
 		return answer{exitError, "it lets everybody in, so there is nothing to prove a password against: nothing was written"}
+	case errors.As(err, new(*install.NoBaseError)):
+		return answer{exitBase, "name with --from the bundle of a release that the site holds, or send it the full bundle"}
 	case errors.As(err, new(*install.UsedError)):
 		return answer{exitInUse, "apply another release first, or wait until rollback need not go back to it; wcbundle loads shows what is in use"}
 	case errors.Is(err, install.ErrNotAsked):

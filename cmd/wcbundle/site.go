@@ -292,6 +292,7 @@ func siteCommands() []*cli.Command {
 			Action: load,
 		},
 		loadsCommand(),
+		inventoryCommand(),
 		receiptCommand(),
 		approveCommand(),
 	}
