@@ -8,7 +8,8 @@
 // One JSON document, in the ConfigMap wcbundle-site of the release's namespace and in a file where the operator works. Each
 // write raises its generation; the copy with the higher generation wins, so neither a lost laptop nor a restored cluster
 // brings an old record back. It holds the trust policy, the highest sequence accepted per channel, the clock floor (the
-// newest signing time ever accepted), the loads, and what is installed. A site without a record accepts nothing.
+// newest signing time ever accepted), the loads, those that were dropped, what the newest inventory has promised, and what is
+// installed. A site without a record accepts nothing.
 //
 // # Loading
 //
