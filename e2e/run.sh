@@ -15,7 +15,7 @@ CACHE=${WCBUNDLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wcbundle}
 COSIGN_VERSION=v2.6.5
 COSIGN3_VERSION=v3.1.3
 export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
-export SITE=story SITE_ID=${SITE_ID:-7} KWOK_NODES=2
+export SITE=story SITE_ID=${SITE_ID:-7} NODES=2 KWOK_NODES=2
 
 say() { echo "== $*" >&2; }
 
@@ -65,14 +65,32 @@ interop() {
 setting() { sed -n "s/^$1=//p" "$work/site.env"; }
 
 own_cluster() {
-  say "a cluster of our own: etcd, Kubernetes 1.34, one real node and two simulated GPU nodes, in namespaces without a route out"
-  say "first time: about 9 minutes to build on 2 cores, 4 GB of build cache; then 30 seconds; 1 GB of memory while it runs"
+  say "a cluster of our own: etcd, Kubernetes 1.34, two real nodes and two simulated GPU nodes, in namespaces without a route out"
+  say "first time: about 9 minutes to build on 2 cores, 4 GB of build cache; then 30 seconds; 1.3 GB of memory while it runs"
   cluster=ours
   e2e/cluster/up.sh >"$work/site.env"
-  e2e/cluster/registry.sh "$PWD/bin/wcbundle"
-  export STORY_KUBECONFIG STORY_PUSH STORY_PULL
-  STORY_KUBECONFIG=$(setting KUBECONFIG) STORY_PUSH=$(setting REGISTRY_PUSH) STORY_PULL=$(setting REGISTRY_PULL)
   inside=(nsenter "--net=$(setting NETNS)")
+  volume
+  export STORY_KUBECONFIG STORY_NODES STORY_BOOTSTRAP=yes
+  STORY_KUBECONFIG=$(setting KUBECONFIG) STORY_NODES=$(setting NODE_PIDS)
+}
+
+# The volume of the site's registry. Both nodes reach it, as they would storage on a network.
+volume() {
+  mkdir "$work/volume"
+  chown 65532:65532 "$work/volume"
+  chmod a+x "$work"
+  "${inside[@]}" "$(setting BIN)/kubectl" --kubeconfig "$(setting KUBECONFIG)" apply -f - >&2 <<T
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: registry}
+spec:
+  capacity: {storage: 20Gi}
+  accessModes: [ReadWriteOnce]
+  storageClassName: local
+  persistentVolumeReclaimPolicy: Retain
+  hostPath: {path: $work/volume, type: Directory}
+T
 }
 
 packages

@@ -7,6 +7,7 @@
 #   NETNS           namespace from which the cluster is reached: nsenter --net=$NETNS COMMAND
 #   NODE_IP         first real node
 #   BIN             directory of kubectl and the other binaries
+#   NODE_PIDS       directory with a file node-N for each real node, which holds the one pid whose end is the node's
 #   REGISTRY_PUSH   the in-cluster registry as the operator pushes to it, once registry.sh has started it
 #   REGISTRY_PULL   the same registry as the nodes pull from it
 #
@@ -278,6 +279,7 @@ print_env() {
   echo "KUBECONFIG=$ADMIN"
   echo "NETNS=/run/netns/$NETNS"
   echo "NODE_IP=$(node_ip 1)"
+  echo "NODE_PIDS=$STATE/pids"
   echo "BIN=$BIN"
   echo "REGISTRY_PUSH=$(node_ip 1):$REGISTRY_NODE_PORT"
   echo "REGISTRY_PULL=$REGISTRY_IP:$REGISTRY_PORT"

@@ -1,7 +1,6 @@
 package story
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,21 +15,21 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/wordcab/wcbundle/bundle"
-	"github.com/wordcab/wcbundle/registry"
 )
 
 const namespace = "wordcab"
 
 // site sets the site up and loads the full first release.
 func (s *Story) site(ctx context.Context) error {
-	if err := s.registry(ctx); err != nil {
-		return err
-	}
 	if err := s.refused(ctx, 17, "no record", "load", s.path("r1.wcb")); err != nil {
 		return err
 	}
-	if _, err := s.wc(ctx, "trust", "accept", "--site", "bank-7", "--registry", s.env.Push, "--pull-from", s.env.Pull, "--plain-http",
-		"--approver", s.path("officer.pub"), "--yes", s.path("trust.json")); err != nil {
+	at, err := s.registry(ctx)
+	if err != nil {
+		return err
+	}
+	accept := append([]string{"trust", "accept", "--site", "bank-7", "--approver", s.path("officer.pub"), "--yes"}, at...)
+	if _, err := s.wc(ctx, append(accept, s.path("trust.json"))...); err != nil {
 		return err
 	}
 	if _, err := s.wc(ctx, "verify", s.path("r1.wcb")); err != nil {
@@ -51,31 +50,6 @@ func (s *Story) site(ctx context.Context) error {
 	return s.cosign(ctx, "2.8.0")
 }
 
-// registry is the cluster's, or the embedded one on loopback where there is no cluster.
-func (s *Story) registry(ctx context.Context) error {
-	if s.env.Push == "" {
-		cmd := exec.CommandContext(ctx, s.env.Binary, "registry", "serve", "--addr", "127.0.0.1:0", "--dir", s.path("registry"))
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			return err
-		}
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		s.serve = cmd
-		line, err := bufio.NewReader(out).ReadString('\n')
-		if err != nil {
-			return fmt.Errorf("the embedded registry did not start: %w", err)
-		}
-		s.env.Push = strings.TrimSpace(line[strings.LastIndexByte(line, ' '):])
-		s.env.Pull = s.env.Push
-		s.say("the embedded registry listens on %s", s.env.Push)
-	}
-	var err error
-	s.reg, err = registry.New(registry.Options{Host: s.env.Push, PlainHTTP: true})
-	return err
-}
-
 // cosign lets upstream's CLI check the head in the registry.
 func (s *Story) cosign(ctx context.Context, tag string) error {
 	if s.env.Cosign == "" {
@@ -83,8 +57,9 @@ func (s *Story) cosign(ctx context.Context, tag string) error {
 		return nil
 	}
 	ref := s.env.Push + "/" + bundle.ReleaseRepo("wordcab") + ":" + tag
-	args := []string{"verify", "--key", s.path("release.pub"), "--insecure-ignore-tlog=true", "--private-infrastructure", "--allow-http-registry", ref}
-	s.say("$ cosign %s", strings.Join(s.short(args), " "))
+	args := append([]string{"verify", "--key", s.path("release.pub"), "--insecure-ignore-tlog=true", "--private-infrastructure"}, s.cosignAccess...)
+	args = append(args, ref)
+	s.say("$ cosign verify --key release.pub %s", ref)
 	cmd := exec.CommandContext(ctx, s.env.Cosign, args...)
 	cmd.Env = s.environ()
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -29,6 +29,8 @@ type Env struct {
 	Cosign     string // upstream's CLI; "" leaves its check out
 	Kubeconfig string // "" leaves out all that needs a cluster
 	Push, Pull string // the site's registry, from here and from the nodes
+	Bootstrap  bool   // the cluster has no registry: registry install brings one up
+	Nodes      string // folder with the process ids of the cluster's nodes, which may be killed; "" = they may not
 	Out        io.Writer
 }
 
@@ -45,6 +47,8 @@ type Story struct {
 	reg   *registry.Registry
 	uids  map[string]map[string]string // moment -> pod -> uid
 	serve *exec.Cmd
+
+	cosignAccess []string // how upstream's CLI is told to reach the registry
 }
 
 // New prepares a story.
@@ -70,6 +74,8 @@ func (s *Story) Close() {
 	}
 }
 
+const lossTitle = "the registry's pod is lost, and its node"
+
 // Steps lists the story. Without a cluster the steps that need one are left out and named in the second result.
 func (s *Story) Steps() ([]Step, []string) {
 	all := []struct {
@@ -89,11 +95,12 @@ func (s *Story) Steps() ([]Step, []string) {
 		{Step{"T50 back to what was revoked: only with a reason, and the open CVE is shown", s.revoked}, true},
 		{Step{"a support bundle without secrets, signed", s.support}, true},
 		{Step{"hostile files: flipped, unsigned, for another base, too old", s.hostile}, false},
+		{Step{lossTitle, s.loseRegistry}, true},
 	}
 	var steps []Step
 	var left []string
 	for _, st := range all {
-		if st.cluster && s.kube == nil {
+		if st.cluster && s.kube == nil || st.Title == lossTitle && !s.env.Bootstrap {
 			left = append(left, st.Title)
 			continue
 		}
@@ -185,5 +192,5 @@ func (s *Story) environ() []string {
 // FromEnvironment reads what e2e/run.sh sets.
 func FromEnvironment(getenv func(string) string, out io.Writer) Env {
 	return Env{Binary: getenv("STORY_BINARY"), Fixtures: getenv("STORY_FIXTURES"), Work: getenv("STORY_WORK"), Cosign: getenv("STORY_COSIGN"),
-		Kubeconfig: getenv("STORY_KUBECONFIG"), Push: getenv("STORY_PUSH"), Pull: getenv("STORY_PULL"), Out: out}
+		Kubeconfig: getenv("STORY_KUBECONFIG"), Push: getenv("STORY_PUSH"), Pull: getenv("STORY_PULL"), Bootstrap: getenv("STORY_BOOTSTRAP") != "", Nodes: getenv("STORY_NODES"), Out: out}
 }
