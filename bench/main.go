@@ -35,10 +35,13 @@ func run(args []string, stdout io.Writer) error {
 	if len(args) > 0 && args[0] == childCommand {
 		return measuredChild(args[1:], stdout)
 	}
+	if len(args) == 3 && args[0] == writeCommand {
+		return hashAndWrite(args[1], args[2])
+	}
 	var o options
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.Usage = func() {
-		fmt.Fprintln(fs.Output(), "usage: go run . [flags] [fetch] [run] [verify] [page]   (without a command: run verify page)")
+		fmt.Fprintln(fs.Output(), "usage: go run . [flags] [fetch] [run] [verify] [load] [page]   (without a command: run verify load page)")
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&o.wcbundle, "wcbundle", "", "the wcbundle `program`; without it only the others are measured")
@@ -56,7 +59,7 @@ func run(args []string, stdout io.Writer) error {
 	if len(commands) == 0 {
 		commands = []string{"run", "page"}
 		if o.wcbundle != "" {
-			commands = []string{"run", "verify", "page"}
+			commands = []string{"run", "verify", "load", "page"}
 		}
 	}
 	if o.quick && o.only == "" {
@@ -106,6 +109,14 @@ func (o *options) do(commands []string) error {
 			return err
 		}
 	}
+	if slices.Contains(commands, "load") {
+		if res.Load, err = o.load(); err != nil {
+			return err
+		}
+		if err := res.save(resultsFile); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(commands, "page") {
 		if err := writePage(o.out, c, res); err != nil {
 			return err
@@ -124,7 +135,7 @@ func (o *options) check(commands []string) error {
 		return errors.New("-runs must be at least 1")
 	}
 	for _, c := range commands {
-		if !slices.Contains([]string{"fetch", "run", "verify", "page"}, c) {
+		if !slices.Contains([]string{"fetch", "run", "verify", "load", "page"}, c) {
 			return fmt.Errorf("unknown command %q; flags come before commands", c)
 		}
 	}

@@ -25,6 +25,7 @@ type Results struct {
 	Gzip    []GzipRow         `json:"gzip,omitempty"`
 	Big     []BigRow          `json:"big,omitempty"`
 	Verify  *VerifyRow        `json:"verify,omitempty"`
+	Load    *LoadRow          `json:"load,omitempty"`
 }
 
 // A Machine describes where the numbers come from.

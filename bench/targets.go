@@ -39,7 +39,7 @@ func targets(c *Corpus, r *Results) []verdict {
 	all = append(all, weightTargets(c, r)...)
 	all = append(all, memoryTargets(c, r)...)
 	all = append(all, bigTarget(r))
-	return append(all, verifyTargets(r)...)
+	return append(append(all, verifyTargets(r)...), loadTargets(r)...)
 }
 
 // names lists the pairs of a class, in the order of the corpus.

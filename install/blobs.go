@@ -1,10 +1,12 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,11 +22,13 @@ const maxAttempts = 6
 // DefaultBackoff waits 1, 2, 4, 8 and 16 seconds: about as long as a registry takes to start.
 func DefaultBackoff(attempt int) time.Duration { return time.Second << attempt }
 
-// blobs brings the release's blobs in, several at once.
+// blobs brings the release's blobs in, several at once, the largest first: the last to be done should not be the one that takes longest.
 func (l *transfer) blobs(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(l.opt.Parallel)
-	for _, b := range l.lines {
+	lines := slices.Clone(l.lines)
+	slices.SortStableFunc(lines, func(a, b bundle.Blob) int { return cmp.Compare(b.Size, a.Size) })
+	for _, b := range lines {
 		if b.Kind == bundle.KindBlob {
 			g.Go(func() error {
 				m := &moving{l: l, Blob: b}

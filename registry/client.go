@@ -38,6 +38,7 @@ type Registry struct {
 
 	wholeOnly atomic.Bool  // it takes blobs only whole
 	piece     atomic.Int64 // bytes of a request that it takes; 0 = any
+	comparing comparing
 }
 
 // New makes a client. It connects to nothing.

@@ -11,12 +11,14 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wordcab/wcbundle/bundle"
 )
 
-// marked is a SHA-256 that can be taken back to a place some way before where it is.
+// marked is a SHA-256 that can be taken back to a place some way before where it is. One that is off only counts.
 type marked struct {
+	off   bool
 	h     hash.Hash
 	at    int64
 	marks []mark // ascending, the first at 0
@@ -44,8 +46,11 @@ func (m *marked) keep() {
 }
 
 func (m *marked) Write(p []byte) {
-	m.h.Write(p)
 	m.at += int64(len(p))
+	if m.off {
+		return
+	}
+	m.h.Write(p)
 	if m.at >= m.marks[len(m.marks)-1].at+markEvery {
 		m.keep()
 	}
@@ -53,6 +58,9 @@ func (m *marked) Write(p []byte) {
 
 // back goes to the last mark that is not behind at.
 func (m *marked) back(at int64) error {
+	if m.off {
+		m.at = at
+	}
 	if m.at == at {
 		return nil
 	}
@@ -65,6 +73,17 @@ func (m *marked) back(at int64) error {
 	}
 	m.at = last.at
 	return m.h.(encoding.BinaryUnmarshaler).UnmarshalBinary(last.state)
+}
+
+// wrong compares the digest with the one that is wanted.
+func (m *marked) wrong(want ocispec.Descriptor) error {
+	if m.off {
+		return nil
+	}
+	if got := digest.NewDigest(digest.SHA256, m.h); got != want.Digest {
+		return &sourceError{&bundle.DigestError{Want: want, Got: got, Size: m.at}}
+	}
+	return nil
 }
 
 // sourceError says that what an upload reads from broke, not the registry.
@@ -155,8 +174,22 @@ func (u *Upload) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	if got := digest.NewDigest(digest.SHA256, u.hash.h); got != u.Blob.Digest {
-		return &sourceError{&bundle.DigestError{Want: u.Blob, Got: got, Size: u.hash.at}}
+	return u.hash.wrong(u.Blob)
+}
+
+// blame hashes the source after the registry has said that it got other bytes. Nil means that the source is as it should be.
+func (u *Upload) blame(ctx context.Context) error {
+	src, err := u.Open(ctx)
+	if err != nil {
+		return &sourceError{err}
+	}
+	defer src.Close()
+	v, err := bundle.VerifyReader(src, u.Blob)
+	if err == nil {
+		_, err = io.Copy(io.Discard, v)
+	}
+	if err != nil {
+		return &sourceError{err}
 	}
 	return nil
 }
@@ -208,10 +241,7 @@ func (s *sending) judge(err error) error {
 			return &sourceError{e}
 		}
 	}
-	if got := digest.NewDigest(digest.SHA256, s.u.hash.h); got != want.Digest {
-		return &sourceError{&bundle.DigestError{Want: want, Got: got, Size: want.Size}}
-	}
-	return nil
+	return s.u.hash.wrong(want)
 }
 
 // tellEvery is how many bytes lie between two calls of Progress.

@@ -47,7 +47,8 @@ const (
 	smallestPiece = 1 << 20
 )
 
-// Upload brings the blob in. The bytes are hashed on the way: nothing is stored that has another digest.
+// Upload brings the blob in. Nothing is stored that has another digest: the registry hashes what it gets, which it has shown before (see
+// compares), or we do on the way.
 func (r *Registry) Upload(ctx context.Context, u *Upload) error {
 	ctx = r.pushing(ctx, u.Repo)
 	err := r.upload(ctx, u)
@@ -80,6 +81,10 @@ func (r *Registry) upload(ctx context.Context, u *Upload) error {
 }
 
 func (r *Registry) sendChunks(ctx context.Context, u *Upload) error {
+	if u.hash == nil {
+		u.hash = newMarked()
+		u.hash.off = r.compares(ctx, u.Repo)
+	}
 	if err := r.begin(ctx, u); err != nil {
 		return err
 	}
@@ -93,14 +98,17 @@ func (r *Registry) sendChunks(ctx context.Context, u *Upload) error {
 	if err := u.finish(ctx); err != nil {
 		return err
 	}
-	return r.commit(ctx, u)
+	err = r.commit(ctx, u)
+	if u.hash.off && answerOf(err) == http.StatusBadRequest {
+		if whose := u.blame(ctx); whose != nil {
+			return whose
+		}
+	}
+	return err
 }
 
 // begin opens a session, or takes up the one that is there.
 func (r *Registry) begin(ctx context.Context, u *Upload) error {
-	if u.hash == nil {
-		u.hash = newMarked()
-	}
 	if u.Place != "" && !u.alive {
 		if err := r.status(ctx, u); err == nil {
 			return nil

@@ -134,7 +134,7 @@ func TestUploadInOneRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantBlob(t, r, "a/b", d)
-		want := "POST PATCH PUT GET"
+		want := "POST PATCH PUT POST PATCH PUT GET" // the first three ask whether it compares digests
 		if n <= wholeBelow {
 			want = "POST PUT GET"
 		}
@@ -151,7 +151,7 @@ func TestUploadGoesOn(t *testing.T) {
 	src := &seekable{b: b}
 	cuts := 0
 	f.hook = func(w http.ResponseWriter, q *http.Request) bool {
-		if q.Method == http.MethodPatch && cuts < 3 {
+		if q.Method == http.MethodPatch && q.ContentLength > mib && cuts < 3 {
 			cuts++
 			q.Body = io.NopCloser(io.LimitReader(q.Body, 17*mib)) // then the connection ends
 			f.next.ServeHTTP(httptest.NewRecorder(), q)
@@ -166,7 +166,7 @@ func TestUploadGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantBlob(t, r, "a/b", d)
-	if f.sent != d.Size || cuts != 3 {
+	if f.sent != d.Size+64 || cuts != 3 { // 64 are the probe's
 		t.Errorf("%d bytes went to the registry in spite of %d cuts, the blob has %d", f.sent, cuts, d.Size)
 	}
 	if extra := src.read - d.Size; extra > 4*3*markEvery {
@@ -186,7 +186,7 @@ func TestUploadByAnotherProcess(t *testing.T) {
 		src := &seekable{b: first}
 		var place string
 		f.hook = func(w http.ResponseWriter, q *http.Request) bool {
-			if q.Method == http.MethodPatch {
+			if q.Method == http.MethodPatch && q.ContentLength > mib {
 				q.Body = io.NopCloser(io.LimitReader(q.Body, 20*mib))
 				f.next.ServeHTTP(httptest.NewRecorder(), q)
 				panic(http.ErrAbortHandler)
@@ -208,7 +208,7 @@ func TestUploadByAnotherProcess(t *testing.T) {
 		if spoil {
 			continue
 		}
-		if f.sent != d.Size-20*mib {
+		if f.sent != d.Size-20*mib { // this client has asked before
 			t.Errorf("%d bytes were sent, want those that were left, %d", f.sent, d.Size-20*mib)
 		}
 	}
@@ -227,14 +227,14 @@ func TestUploadToOthers(t *testing.T) {
 	}{
 		"takes no chunks": {func(_ *front, w http.ResponseWriter, q *http.Request) bool {
 			return q.Method == http.MethodPatch && refuse(w, http.StatusMethodNotAllowed)
-		}, "POST PATCH POST PUT GET"},
+		}, "POST PATCH POST PATCH POST PUT GET"},
 		"refuses long requests": {func(_ *front, w http.ResponseWriter, q *http.Request) bool {
 			return q.ContentLength > 9*mib && refuse(w, http.StatusRequestEntityTooLarge)
 		}, ""},
 		"forgets the session once": {func(f *front, w http.ResponseWriter, q *http.Request) bool {
 			n := strings.Count(f.methods(), "PATCH")
-			return n == 1 && q.Method != http.MethodPost && refuse(w, http.StatusNotFound)
-		}, "POST PATCH GET POST PATCH PUT GET"},
+			return n == 2 && q.Method != http.MethodPost && refuse(w, http.StatusNotFound)
+		}, "POST PATCH PUT POST PATCH GET POST PATCH PUT GET"},
 		"says nothing of ranges": {func(f *front, w http.ResponseWriter, q *http.Request) bool {
 			if q.Method != http.MethodPatch {
 				return false
@@ -243,7 +243,7 @@ func TestUploadToOthers(t *testing.T) {
 			f.next.ServeHTTP(rec, q)
 			w.Header().Set("Location", rec.Header().Get("Location"))
 			return refuse(w, http.StatusNoContent)
-		}, "POST PATCH PUT GET"},
+		}, "POST PATCH PUT POST PATCH PUT GET"},
 		"gives relative places": {func(f *front, w http.ResponseWriter, q *http.Request) bool {
 			if q.Method != http.MethodPatch && q.Method != http.MethodPost {
 				return false
@@ -254,7 +254,7 @@ func TestUploadToOthers(t *testing.T) {
 			w.Header().Set("Location", at.RequestURI())
 			w.Header().Set("Range", rec.Header().Get("Range"))
 			return refuse(w, rec.Code)
-		}, "POST PATCH PUT GET"},
+		}, "POST PATCH PUT POST PATCH PUT GET"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, r := behind(t)
@@ -342,5 +342,39 @@ func TestMarked(t *testing.T) {
 		if got, want := fmt.Sprintf("%x", m.h.Sum(nil)), fmt.Sprintf("%x", sha256.Sum256(b[:at])); got != want {
 			t.Fatalf("the hash at %d is %s, want %s", at, got, want)
 		}
+	}
+}
+
+// TestUploadHashesOnce: a registry that refuses wrong digests hashes for us; one that takes them, or takes no chunks, does not.
+func TestUploadHashesOnce(t *testing.T) {
+	b, d := randomBlob(9 * mib)
+	flipped := bytes.Clone(b)
+	flipped[7] ^= 1
+	for name, hook := range map[string]func(f *front, w http.ResponseWriter, q *http.Request) bool{
+		"compares": nil,
+		"takes anything": func(f *front, w http.ResponseWriter, q *http.Request) bool {
+			if q.Method == http.MethodPut && q.URL.Query().Get("digest") != "" {
+				return refuse(w, http.StatusCreated)
+			}
+			return q.Method == http.MethodDelete && refuse(w, http.StatusAccepted)
+		},
+		"takes no chunks": func(f *front, w http.ResponseWriter, q *http.Request) bool {
+			return q.Method == http.MethodPatch && refuse(w, http.StatusMethodNotAllowed)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, r := behind(t)
+			if hook != nil {
+				f.hook = func(w http.ResponseWriter, q *http.Request) bool { return hook(f, w, q) }
+			}
+			err := r.Upload(t.Context(), &Upload{Repo: "a/b", Blob: d, Open: (&seekable{b: flipped}).open})
+			var damaged *bundle.DigestError
+			if !errors.As(err, &damaged) || damaged.Got != digest.FromBytes(flipped) {
+				t.Fatalf("a damaged blob: %v", err)
+			}
+			if want := name == "compares"; r.comparing.does != want {
+				t.Errorf("the registry is thought to compare: %v, want %v", r.comparing.does, want)
+			}
+		})
 	}
 }
