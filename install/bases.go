@@ -13,13 +13,17 @@ import (
 	"github.com/wordcab/wcbundle/registry"
 )
 
-// SpaceError says that a folder has too little room.
+// SpaceError says that a folder, or the disk of a registry, has too little room.
 type SpaceError struct {
 	Dir        string
+	Registry   string // host, in place of a folder
 	Need, Free int64
 }
 
 func (e *SpaceError) Error() string {
+	if e.Registry != "" {
+		return fmt.Sprintf("registry %s has room for %s and would have to take %s", e.Registry, room(e.Free), room(e.Need))
+	}
 	return fmt.Sprintf("%s has %s free and %s are needed", e.Dir, room(e.Free), room(e.Need))
 }
 
@@ -29,6 +33,38 @@ func room(n int64) string {
 		return fmt.Sprintf("%d KiB", (n+1023)>>10)
 	}
 	return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20)
+}
+
+// checkRegistryRoom asks, before anything is sent, whether what is missing fits into the registry. Registries that do not say are believed to
+// have room.
+func (l *transfer) checkRegistryRoom(ctx context.Context) error {
+	free, says, err := l.opt.Registry.Room(ctx)
+	if err != nil || !says {
+		return err
+	}
+	var missing []bundle.Blob
+	var need int64
+	for _, b := range l.lines {
+		if b.Kind == bundle.KindBlob && !l.known[b.Digest] && !l.journal.Has(b.Digest) {
+			missing, need = append(missing, b), need+b.Size
+		}
+	}
+	if need <= free { // as a rule: nothing more is asked then
+		return nil
+	}
+	for _, b := range missing {
+		there, err := l.opt.Registry.Has(ctx, b.Repos[0], b.Descriptor)
+		if err != nil {
+			return err
+		}
+		if there {
+			need -= b.Size
+		}
+	}
+	if need > free {
+		return &SpaceError{Registry: l.opt.Registry.Host(), Need: need, Free: free}
+	}
+	return nil
 }
 
 // lineRoom is what applying one delta takes of the scratch folder, in bytes: the delta itself, the bases that it wants unpacked, and

@@ -148,6 +148,9 @@ func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadRe
 			return l.report, err
 		}
 	}
+	if err := l.checkRegistryRoom(ctx); err != nil {
+		return l.report, errors.Join(err, l.journal.Close(false))
+	}
 	if err := l.bring(ctx, manifests); err != nil {
 		return l.report, errors.Join(err, l.journal.Close(false))
 	}

@@ -100,7 +100,7 @@ func Handler(ctx context.Context, opt ServeOptions) (http.Handler, error) {
 	if cfg.HTTP.Secret, err = httpSecret(opt.Dir); err != nil {
 		return nil, err
 	}
-	app, probes := &sweeper{next: &healer{next: handlers.NewApp(ctx, cfg), dir: opt.Dir}, dir: opt.Dir}, &health{dir: opt.Dir}
+	app, probes := roomy{next: &sweeper{next: &healer{next: handlers.NewApp(ctx, cfg), dir: opt.Dir}, dir: opt.Dir}, dir: opt.Dir}, &health{dir: opt.Dir}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == HealthPath {
 			probes.ServeHTTP(w, r)

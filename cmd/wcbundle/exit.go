@@ -158,6 +158,8 @@ func answerTo(err error) answer {
 		return answer{exitBase, "ask for a patch made from a release that the site has, or load the full bundle"}
 	case errors.As(err, &missing):
 		return answer{exitBase, "load the full bundle of release " + missing.Version + " again: it has the blob; or name it here with --base"}
+	case errors.As(err, &space) && space.Registry != "":
+		return answer{exitNoSpace, "make its volume larger, or free what nothing needs: wcbundle registry gc --dry-run; nothing was sent"}
 	case errors.As(err, &space), errors.Is(err, syscall.ENOSPC):
 		return answer{exitNoSpace, "free some room or name another folder with --scratch, then run it again: it goes on where it was"}
 	case errors.As(err, &out):
