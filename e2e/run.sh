@@ -1,7 +1,7 @@
 #!/bin/bash
 # Sets the story up and runs it: run.sh test (assertions, needs root) or run.sh demo (prints it, leaves out what it must).
 #
-# test runs the interoperation with upstream cosign first, which needs no cluster: run.sh interop runs nothing else.
+# test runs the interoperation with upstream cosign first, which needs no cluster: run.sh interop runs nothing else, run.sh story leaves it out.
 #
 # Builds what it needs into ${WCBUNDLE_CACHE:-~/.cache/wcbundle}, makes the inputs from public packages, brings up a cluster
 # in network namespaces without a route out, runs the story inside them and takes everything down again.
@@ -10,7 +10,7 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 cd "$HERE/.."
-MODE=${1:?test, interop or demo}
+MODE=${1:?test, interop, story or demo}
 CACHE=${WCBUNDLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wcbundle}
 COSIGN_VERSION=v2.6.5
 COSIGN3_VERSION=v3.1.3
@@ -94,7 +94,7 @@ T
 }
 
 packages
-if [ "$MODE" != demo ]; then interop; fi
+if [ "$MODE" = test ] || [ "$MODE" = interop ]; then interop; fi
 if [ "$MODE" = interop ]; then exit; fi
 inside=()
 if [ -n "${WCBUNDLE_DEMO_KUBECONFIG:-}" ]; then
@@ -111,7 +111,7 @@ go run ./e2e/fixtures -o "$work/fixtures" -wcbundle "$PWD/bin/wcbundle"
 mkdir "$work/site"
 export STORY_COSIGN STORY_BINARY=$PWD/bin/wcbundle STORY_FIXTURES=$work/fixtures STORY_WORK=$work/site
 case $MODE in
-  test)
+  test|story)
     go test -c -tags e2e -o "$work/story.test" ./e2e/story
     "${inside[@]}" "$work/story.test" -test.v -test.timeout 30m
     ;;
@@ -119,5 +119,5 @@ case $MODE in
     go build -o "$work/demo" ./e2e/demo
     "${inside[@]}" "$work/demo"
     ;;
-  *) say "test, interop or demo"; exit 2 ;;
+  *) say "test, interop, story or demo"; exit 2 ;;
 esac

@@ -144,6 +144,8 @@ func answerTo(err error) answer {
 		return answer{exitBase, "wcbundle load --rehash with the full bundle of release " + spoiled.Version + " puts a whole one in its place; or name that bundle here with --base"}
 	case errors.Is(err, siteregistry.ErrNone):
 		return answer{exitError, "wcbundle registry install brings one up from a bundle"}
+	case errors.As(err, new(*siteregistry.UnreachableError)):
+		return answer{exitError, "open the way to that port, or run registry install again with --push HOST:PORT for another one"}
 	case errors.As(err, new(*siteregistry.NotReadyError)):
 		return answer{exitError, "mend what its pod says, then run registry install again: it goes on where it was"}
 	case errors.As(err, new(*install.KeptError)):
