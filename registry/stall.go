@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -140,8 +141,13 @@ func (i incoming) Close() error {
 	return i.ReadCloser.Close()
 }
 
+// spoiledOnTheWay tells that a registry got other bytes than the digest names. Whoever sends knows that its own were right.
+func spoiledOnTheWay(answer *errcode.ErrorResponse) bool {
+	return slices.ContainsFunc(answer.Errors, func(e errcode.Error) bool { return e.Code == errcode.ErrorCodeDigestInvalid })
+}
+
 // Transient tells errors after which the same request may succeed: a connection that broke or stalled, and answers with which a
-// registry says that it is not able to just now, has forgotten an upload, or takes a token for too old.
+// registry says that it is not able to just now, has forgotten an upload, got other bytes than were sent, or takes a token for too old.
 func Transient(err error) bool {
 	var denied *DeniedError
 	if errors.As(err, &denied) {
@@ -152,6 +158,8 @@ func Transient(err error) bool {
 		switch answer.StatusCode {
 		case http.StatusRequestTimeout, http.StatusTooManyRequests:
 			return true
+		case http.StatusBadRequest:
+			return answer.Method == http.MethodPut && spoiledOnTheWay(answer)
 		case http.StatusNotFound:
 			return answer.Method == http.MethodPut || answer.Method == http.MethodPatch || answer.Method == http.MethodPost
 		}

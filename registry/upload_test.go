@@ -378,3 +378,33 @@ func TestUploadHashesOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestUploadCorruptedOnTheWay: a bit is turned between us and the registry. The registry notices, our file is known to be right, and the
+// error says that trying again may help.
+func TestUploadCorruptedOnTheWay(t *testing.T) {
+	for _, n := range []int{1000, 9 * mib} {
+		f, r := behind(t)
+		b, d := randomBlob(n)
+		var turned bool
+		f.hook = func(w http.ResponseWriter, q *http.Request) bool {
+			if q.ContentLength == int64(n) && !turned {
+				turned = true
+				body, err := io.ReadAll(q.Body)
+				if err != nil {
+					return refuse(w, http.StatusInternalServerError)
+				}
+				body[n/2] ^= 1
+				q.Body = io.NopCloser(bytes.NewReader(body))
+			}
+			return false
+		}
+		u := &Upload{Repo: "a/b", Blob: d, Open: (&seekable{b: b}).open}
+		if err := r.Upload(t.Context(), u); !Transient(err) {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+		if err := r.Upload(t.Context(), u); err != nil {
+			t.Fatal(err)
+		}
+		wantBlob(t, r, "a/b", d)
+	}
+}

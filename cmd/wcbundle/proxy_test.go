@@ -27,6 +27,7 @@ import (
 //	referrers       the list of referrers is 8 MiB of nonsense
 //	busy N          the first N uploads are answered with 503, and then with 429
 //	cut N           the connection breaks in the middle of the first N uploads
+//	corrupt N       a bit is turned on the way in the first N uploads
 //	stall N         the first N uploads are taken and never answered
 //	nodelete        nothing can be deleted
 //	swap FILE WITH  at the first upload the file on the medium is overwritten with another
@@ -59,7 +60,7 @@ func between(ts *testscript.TestScript, _ bool, args []string) {
 			}
 			p.ServeHTTP(w, r)
 		})
-	case "busy", "cut", "stall":
+	case "busy", "cut", "stall", "corrupt":
 		n, err := strconv.ParseInt(args[1], 10, 64)
 		ts.Check(err)
 		handler = &faulty{next: p, mode: args[0], times: n}
@@ -192,6 +193,13 @@ func (f *faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch f.mode {
+	case "corrupt":
+		b, err := io.ReadAll(r.Body)
+		if err == nil && len(b) > 0 {
+			b[len(b)/2] ^= 1
+		}
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		f.next.ServeHTTP(w, r)
 	case "busy":
 		code := http.StatusServiceUnavailable
 		if n%2 == 0 {
