@@ -115,7 +115,8 @@ func (r *Record) UseRegistry(to Address, by string, now time.Time) []SettingChan
 		return nil
 	}
 	to.Since = r.Registry.Since
-	if to.Push != r.Registry.Push {
+	same := to.InCluster != "" && to.InCluster == r.Registry.InCluster && to.Pull == r.Registry.Pull // by another node
+	if to.Push != r.Registry.Push && !same {
 		// Rounded up: a load in the same second may have been one into the old registry.
 		to.Since = now.UTC().Truncate(time.Second).Add(time.Second)
 	}

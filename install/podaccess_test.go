@@ -78,3 +78,24 @@ func TestPodAccess(t *testing.T) {
 		t.Errorf("plain http: %v\n%s", err, plain)
 	}
 }
+
+// TestRegistryByAnotherNode: the registry in the cluster is the same one when it is reached by another node; what was loaded is still in it.
+func TestRegistryByAnotherNode(t *testing.T) {
+	at := Address{Push: "10.0.0.1:31000", Pull: "10.96.0.7:5000", InCluster: "wcbundle-registry"}
+	for name, c := range map[string]struct {
+		change func(*Address)
+		moved  bool
+	}{
+		"another node":             {func(a *Address) { a.Push = "10.0.0.2:31000" }, false},
+		"another one, by its name": {func(a *Address) { a.Push, a.InCluster = "10.0.0.2:31000", "other" }, true},
+		"made anew":                {func(a *Address) { a.Push, a.Pull = "10.0.0.2:31001", "10.96.0.8:5000" }, true},
+		"not the cluster's":        {func(a *Address) { a.Push, a.InCluster = "registry:5000", "" }, true},
+	} {
+		r := &Record{Registry: at}
+		to := at
+		c.change(&to)
+		if len(r.UseRegistry(to, "uid 0", testNow)) == 0 || r.Registry.Since.IsZero() == c.moved {
+			t.Errorf("%s: since %v", name, r.Registry.Since)
+		}
+	}
+}

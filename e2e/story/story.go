@@ -95,6 +95,7 @@ func (s *Story) Steps() ([]Step, []string) {
 		{Step{"T50 back to what was revoked: only with a reason, and the open CVE is shown", s.revoked}, true},
 		{Step{"a support bundle without secrets, signed", s.support}, true},
 		{Step{"hostile files: flipped, unsigned, for another base, too old", s.hostile}, false},
+		{Step{"what the site holds, told to the vendor; what nothing needs is freed", s.retention}, true},
 		{Step{lossTitle, s.loseRegistry}, true},
 	}
 	var steps []Step
