@@ -64,7 +64,7 @@ RUNS   ?= 1
 BENCH   = cd bench && go run . -corpus $(abspath $(CORPUS)) -wcbundle $(abspath bin/wcbundle) -runs $(RUNS) $(if $(HDIFFZ),-hdiffz $(HDIFFZ))
 
 bench: build
-	$(BENCH) fetch run verify page
+	$(BENCH) fetch run verify load page
 
 bench-quick: build
 	$(BENCH) -quick
