@@ -408,3 +408,47 @@ func TestUploadCorruptedOnTheWay(t *testing.T) {
 		wantBlob(t, r, "a/b", d)
 	}
 }
+
+// FuzzUploadAnswers lets an enemy's registry answer everything about an upload: it ends, in a bounded number of requests, and is not
+// believed to be done unless the registry has said so to the request that closes it.
+func FuzzUploadAnswers(f *testing.F) {
+	f.Add(uint16(202), uint16(201), "0-5000000", "/v2/a/b/blobs/uploads/1", "3")
+	f.Add(uint16(202), uint16(400), "0-0", "../../x", "")
+	f.Add(uint16(413), uint16(500), "bytes=0-99999999999", "", "Wed, 21 Oct 2099 07:28:00 GMT")
+	f.Fuzz(func(t *testing.T, patch, put uint16, ranges, place, after string) {
+		requests, closed := 0, false
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			requests++
+			for name, value := range map[string]string{"Range": ranges, "Location": place, "Retry-After": after} {
+				if value != "" && !strings.ContainsAny(value, "\r\n\x00") {
+					w.Header().Set(name, value)
+				}
+			}
+			switch q.Method {
+			case http.MethodPost:
+				w.WriteHeader(http.StatusAccepted)
+			case http.MethodPut:
+				code := 200 + int(put)%400
+				closed = closed || code == http.StatusCreated
+				w.WriteHeader(code)
+			default:
+				w.WriteHeader(200 + int(patch)%400)
+			}
+		}))
+		defer srv.Close()
+		r, err := New(Options{Host: strings.TrimPrefix(srv.URL, "http://"), Stall: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+		defer cancel()
+		b, d := randomBlob(wholeBelow + 10)
+		u := &Upload{Repo: "a/b", Blob: d, Open: (&seekable{b: b}).open}
+		if err := r.Upload(ctx, u); err == nil && !closed {
+			t.Fatal("the blob is said to be in a registry that never took it")
+		}
+		if requests > 200 || u.Taken() < 0 || u.Taken() > d.Size {
+			t.Fatalf("%d requests, %d bytes said to be taken", requests, u.Taken())
+		}
+	})
+}
