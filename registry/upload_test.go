@@ -415,6 +415,7 @@ func FuzzUploadAnswers(f *testing.F) {
 	f.Add(uint16(202), uint16(201), "0-5000000", "/v2/a/b/blobs/uploads/1", "3")
 	f.Add(uint16(202), uint16(400), "0-0", "../../x", "")
 	f.Add(uint16(413), uint16(500), "bytes=0-99999999999", "", "Wed, 21 Oct 2099 07:28:00 GMT")
+	b, d := randomBlob(wholeBelow + 10)
 	f.Fuzz(func(t *testing.T, patch, put uint16, ranges, place, after string) {
 		requests, closed := 0, false
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
@@ -435,14 +436,13 @@ func FuzzUploadAnswers(f *testing.F) {
 				w.WriteHeader(200 + int(patch)%400)
 			}
 		}))
-		defer srv.Close()
+		defer func() { srv.CloseClientConnections(); srv.Close() }()
 		r, err := New(Options{Host: strings.TrimPrefix(srv.URL, "http://"), Stall: time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 		defer cancel()
-		b, d := randomBlob(wholeBelow + 10)
 		u := &Upload{Repo: "a/b", Blob: d, Open: (&seekable{b: b}).open}
 		if err := r.Upload(ctx, u); err == nil && !closed {
 			t.Fatal("the blob is said to be in a registry that never took it")
