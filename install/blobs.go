@@ -74,6 +74,11 @@ func (l *transfer) insist(ctx context.Context, d ocispec.Descriptor, do func(con
 	return l.persist(ctx, d, func() int64 { return 0 }, do)
 }
 
+// ping waits for a registry that is being started.
+func (l *transfer) ping(ctx context.Context) error {
+	return l.insist(ctx, ocispec.Descriptor{}, l.opt.Registry.Ping)
+}
+
 // moving is one blob on its way into each of its repositories: pushed into the first, mounted into the others. It lives through all
 // attempts, so that an upload goes on where it broke off.
 type moving struct {

@@ -34,7 +34,7 @@ type LoadOptions struct {
 	MoveTags bool           // let tags point at this release that point at what this site has not loaded
 	Progress func(LoadEvent)
 	Journal  string                                                    // file that remembers what a load has done that is cut off; "" = none
-	Retry    func(d ocispec.Descriptor, err error, wait time.Duration) // told before a blob is tried again; nil = nobody
+	Retry    func(d ocispec.Descriptor, err error, wait time.Duration) // told before a blob, or the registry itself (no digest), is tried again; nil = nobody
 	Backoff  func(attempt int) time.Duration                           // nil = DefaultBackoff
 }
 
@@ -129,7 +129,7 @@ func linesOf(v bundle.Verified) []bundle.Blob {
 }
 
 func (l *transfer) run(ctx context.Context, by string, signers []string) (LoadReport, error) {
-	if err := l.opt.Registry.Ping(ctx); err != nil {
+	if err := l.ping(ctx); err != nil {
 		return l.report, err
 	}
 	l.known = known(ctx, l.opt)

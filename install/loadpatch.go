@@ -34,7 +34,7 @@ func LoadPatch(ctx context.Context, f *bundle.File, v bundle.VerifiedPatch, opt 
 	if err != nil {
 		return LoadReport{}, err
 	}
-	if err := opt.Registry.Ping(ctx); err != nil {
+	if err := l.ping(ctx); err != nil {
 		return LoadReport{}, err
 	}
 	base, err := l.chooseBase(ctx, v)

@@ -106,7 +106,11 @@ func (s *site) loadOptions(c *cli.Context) (opt install.LoadOptions, done func()
 		Progress: m.load,
 		Room:     func(r install.Room) { fmt.Fprintln(c.App.ErrWriter, roomLine(r)) },
 		Retry: func(d ocispec.Descriptor, err error, wait time.Duration) {
-			fmt.Fprintf(c.App.ErrWriter, "blob %.19s: %v; again in %s\n", d.Digest, err, wait)
+			what := ""
+			if d.Digest != "" {
+				what = fmt.Sprintf("blob %.19s: ", d.Digest)
+			}
+			fmt.Fprintf(c.App.ErrWriter, "%s%v; again in %s\n", what, err, wait)
 		}}
 	return opt, func() {
 		m.end()
