@@ -16,7 +16,12 @@ func (r *run) act(ctx context.Context, s State, a Action) (Event, error) {
 		return r.stage(ctx, s)
 	case DoRevert:
 		return r.revert(ctx, s)
+	case DoFetch:
+		return r.fetch(ctx, s, p)
 	case DoRelease:
+		if err := r.clear(ctx); err != nil { // the pods need the room
+			return Event{}, err
+		}
 		return Event{Kind: EvReleased}, r.cluster.release(ctx, p.Pool)
 	case DoObserve:
 		seen, _, err := r.cluster.observe(ctx, *p, s.Back() || s.Type == TypeRollback, r.Now())
@@ -24,6 +29,9 @@ func (r *run) act(ctx context.Context, s State, a Action) (Event, error) {
 	case DoCheck:
 		return r.check(ctx, *p)
 	case DoRehold:
+		if err := r.clear(ctx); err != nil {
+			return Event{}, err
+		}
 		if p == nil {
 			return Event{Kind: EvReheld}, nil
 		}

@@ -8,11 +8,12 @@
 // rolls, and the manifest that Helm stores stays clean. Then the pools are released in order, one PATCH per workload,
 // and each is watched, gated and soaked before the next.
 //
-//	Locked -> CRDs -> Staging -> Staged -> Rolling, per pool:  Releasing -> Replacing -> Gating -> Soaking -> Done
+//	Locked -> CRDs -> Staging -> Staged -> Rolling, per pool:  Fetching -> Releasing -> Replacing -> Gating -> Soaking -> Done
 //	       -> Finalizing -> Succeeded
 //
 //	a pool fails:    Rehold -> Evidence -> Reverting -> RollingBack, per pool: Releasing -> Replacing -> Done
 //	                 -> FinalizingBack -> RolledBack            (or RollbackFailed, everything on hold)
+//	what a pool needs does not come: as a pool that fails, but nothing was drained (see Fetching)
 //	a gate cannot say, or the policy is hold:  ... -> Held      (resume checks again; abort goes Reverting)
 //	staging changed nothing and failed:        -> Aborted
 //
@@ -21,6 +22,14 @@
 // was killed anywhere is continued by Resume and ends with the same one revision. Going back starts with the failed
 // pool, which is short of capacity, then the pools that had been replaced, last first; a pool that was never released
 // has its old template back before its hold is taken away, so its pods are not restarted.
+//
+// # Fetching
+//
+// Before a pool is released, a Fetcher brings what its new pods need to the nodes where they may run, so that no GPU waits for a
+// download. With prefetch required, a node that cannot have everything, or is not done when no further node was for 30 minutes, fails the
+// pool by the gate named fetch. With try that is only noted (lacks), unless a node on which the pool runs now says itself that it cannot
+// have what the pods need: there they would fail too, one replica short. On the way back the pool that failed is not fetched for, and
+// nothing that others lack keeps them.
 //
 // # Record
 //
@@ -36,6 +45,7 @@
 //	state           one of the phases above; seq counts the writes
 //	pool            whose turn it is
 //	onFailure       rollback (default) | hold
+//	prefetch        try | required | off
 //	helm            before: newest revision when the operation began; fromRevision: what ran; revision: what was staged;
 //	                rollbackTarget, rollbackRevision: where going back leads and which revision that made
 //	pools[]         the pool as declared; state; releasedAt, doneAt; ready of total; gates with their last verdicts

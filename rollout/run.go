@@ -95,6 +95,7 @@ type Engine struct {
 	LockTTL   time.Duration    // 0 = DefaultLockTTL
 	Now       func() time.Time // nil: the clock
 	OnEvent   func(Progress)   // nil: silent
+	Fetcher   Fetcher          // nil: nothing is brought to nodes beforehand
 	// Scrub gives what takes secrets out of evidence before the record keeps it. nil, or an error: no evidence is kept.
 	Scrub func(ctx context.Context) (func(string) string, error)
 }
@@ -224,6 +225,7 @@ func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
 		s = next
 		r.say(s, ev)
 		if len(acts) == 0 {
+			r.tidy(ctx, s)
 			return outcome(s), nil
 		}
 		if acts[0] == last {
@@ -236,6 +238,13 @@ func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
 		if ev, err = r.insist(ctx, s, last); err != nil {
 			return outcome(s), r.stopped(ctx, err)
 		}
+	}
+}
+
+// tidy ends a run. What a fetch has left is in nobody's way for long: an error of it does not change how the operation ended.
+func (r *run) tidy(ctx context.Context, s State) {
+	if err := r.clear(ctx); err != nil {
+		r.tell(Progress{Op: s.ID, Phase: s.Phase, Reason: "pods that fetched images are left, the next operation removes them: " + err.Error()})
 	}
 }
 

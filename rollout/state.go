@@ -49,6 +49,7 @@ type PoolPhase string
 // The phases of a pool.
 const (
 	PoolWaiting   PoolPhase = "Waiting"
+	PoolFetching  PoolPhase = "Fetching" // Ready and Total count nodes
 	PoolReleasing PoolPhase = "Releasing"
 	PoolReplacing PoolPhase = "Replacing"
 	PoolGating    PoolPhase = "Gating"
@@ -77,6 +78,7 @@ type State struct {
 	HeldFrom   Phase       `json:"heldFrom,omitempty"`
 	Pool       string      `json:"pool,omitempty"`
 	OnFailure  string      `json:"onFailure,omitempty"`
+	Prefetch   string      `json:"prefetch,omitempty"` // try, required, or off, which is the empty one too
 	Seq        int64       `json:"seq"`
 	Helm       HelmRef     `json:"helm"`
 	Pools      []PoolState `json:"pools,omitempty"`
@@ -119,6 +121,7 @@ type PoolState struct {
 	Touched    bool         `json:"touched,omitempty"` // was released in the forward direction
 	Ready      int          `json:"ready"`
 	Total      int          `json:"total"`
+	Lacks      []string     `json:"lacks,omitempty"` // nodes without everything that the pods need when fetching ended
 	ReleasedAt time.Time    `json:"releasedAt,omitzero"`
 	ProgressAt time.Time    `json:"progressAt,omitzero"`
 	SoakUntil  time.Time    `json:"soakUntil,omitzero"`

@@ -25,6 +25,7 @@ const (
 	EvCRDs        EventKind = "crds"         // expanded and established
 	EvStaged      EventKind = "staged"       // Revision, Prune
 	EvStageFailed EventKind = "stage-failed" // Reason, Changed: something may have reached the cluster
+	EvFetched     EventKind = "fetched"      // Fetched
 	EvReleased    EventKind = "released"
 	EvObserved    EventKind = "observed" // Seen
 	EvChecked     EventKind = "checked"  // Seen, Results
@@ -46,6 +47,7 @@ type Event struct {
 	Lines    []string
 	Seen     Seen
 	Results  []GateResult
+	Fetched  Fetched
 }
 
 // Seen is what a look at a pool's workloads showed.
@@ -65,6 +67,7 @@ type ActionKind string
 const (
 	DoCRDs     ActionKind = "expand-crds"
 	DoStage    ActionKind = "stage"
+	DoFetch    ActionKind = "fetch"
 	DoRelease  ActionKind = "release"
 	DoObserve  ActionKind = "observe"
 	DoCheck    ActionKind = "check"
@@ -99,7 +102,7 @@ func Step(s State, e Event, now time.Time) (State, []Action) {
 			s.StartedAt = now
 		}
 	case EvResume:
-		s.resume(e)
+		s.resume(e, now)
 	case EvAbort:
 		s.abort(e, now)
 	case EvPause:
@@ -211,9 +214,7 @@ func (s *State) takeTurn(now time.Time) {
 		}
 		s.Pool = name
 		if p.State == PoolWaiting {
-			p.State = PoolReleasing
-			p.Touched = p.Touched || s.Phase == Rolling
-			p.ReleasedAt, p.ProgressAt, p.Ready = now, now, 0
+			s.begin(p, now)
 		}
 		return
 	}
@@ -223,6 +224,15 @@ func (s *State) takeTurn(now time.Time) {
 	} else {
 		s.Phase = FinalizingBack
 	}
+}
+
+// begin lets a pool take its turn: what its pods need comes first, then the pods.
+func (s *State) begin(p *PoolState, now time.Time) {
+	if !s.fetches(p) {
+		s.release(p, now)
+		return
+	}
+	p.State, p.ProgressAt, p.Ready, p.Total, p.Lacks = PoolFetching, now, 0, 0, nil
 }
 
 // next is the action of a state; none for Held and the terminal ones.
@@ -243,6 +253,8 @@ func (s *State) next() []Action {
 		return one(DoFinalize, "")
 	case Rolling, RollingBack:
 		switch s.pool(s.Pool).State {
+		case PoolFetching:
+			return one(DoFetch, s.Pool)
 		case PoolReleasing:
 			return one(DoRelease, s.Pool)
 		case PoolReplacing:
@@ -294,8 +306,11 @@ func (s *State) turnBack() {
 
 func (s *State) end(p Phase, now time.Time) { s.Phase, s.Pool, s.EndedAt = p, "", now }
 
-func (s *State) resume(e Event) {
+func (s *State) resume(e Event, now time.Time) {
 	s.Accepted = append(s.Accepted, e.Accept...)
+	if p := s.pool(s.Pool); p != nil && p.State == PoolFetching {
+		p.ProgressAt = now // nobody looked meanwhile
+	}
 	if s.Phase != Held {
 		return
 	}

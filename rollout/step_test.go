@@ -19,11 +19,12 @@ var t0 = time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)
 
 // script runs the events of a golden file. A line is an event; what Step makes of it is printed under it, indented:
 //
-//	op TYPE POOL... [before=N] [from=N] [to=N] [soak=D] [hold]   a new operation
+//	op TYPE POOL... [before=N] [from=N] [to=N] [soak=D] [hold] [try|required]   a new operation
 //	kill                                                         the process dies: the state is read back from its JSON
 //	+D                                                           time passes
 //	EVENT [key=value...]                                         rev, reason, changed, prune, accept, lines
 //	seen READY/TOTAL [done] [failed=TEXT] [waiting=TEXT] [restarts=N]
+//	fetched HAVE/TOTAL [at=NODE,..] [lacks=NODE,..] [fatal=NODE,..]
 //	check ID=VERDICT... [READY/TOTAL] [notready] [restarts=N]
 type script struct {
 	s   State
@@ -73,7 +74,7 @@ func (sc *script) newOp(f []string) (string, error) {
 	var pools []Pool
 	num := map[string]int{}
 	var soak Duration
-	hold := false
+	hold, prefetch := false, ""
 	for i, w := range f[1:] {
 		k, v, isPair := strings.Cut(w, "=")
 		switch {
@@ -91,6 +92,8 @@ func (sc *script) newOp(f []string) (string, error) {
 			num[k] = n
 		case w == "hold":
 			hold = true
+		case w == FetchTry || w == FetchRequired:
+			prefetch = w
 		default:
 			pools = append(pools, Pool{Name: w, Order: i, Workloads: []Workload{{"Deployment", w}}, ReadyTimeout: Duration(time.Minute)})
 		}
@@ -102,6 +105,7 @@ func (sc *script) newOp(f []string) (string, error) {
 	if to := num["to"]; to != 0 {
 		sc.s = NewRollback("op", pools, num["before"], num["from"], to)
 	}
+	sc.s.Prefetch = prefetch
 	if hold {
 		sc.s.OnFailure = OnFailureHold
 	}
@@ -150,6 +154,12 @@ func event(f []string) (Event, error) {
 			e.Seen.Failed = v
 		case "waiting":
 			e.Seen.Waiting = v
+		case "at":
+			e.Fetched.At = strings.Split(v, ",")
+		case "lacks", "fatal":
+			for _, n := range strings.Split(v, ",") {
+				e.Fetched.Lacks = append(e.Fetched.Lacks, Lack{Node: n, Reason: "ImagePullBackOff", Fatal: k == "fatal"})
+			}
 		default:
 			if a, b, ok := strings.Cut(w, "/"); ok {
 				ready, err1 := strconv.Atoi(a)
@@ -158,6 +168,7 @@ func event(f []string) (Event, error) {
 					return e, fmt.Errorf("counts %q", w)
 				}
 				e.Seen.Ready, e.Seen.Total = ready, total
+				e.Fetched.Have, e.Fetched.Total = ready, total
 				continue
 			}
 			if e.Kind != EvChecked || v == "" {
@@ -216,7 +227,8 @@ func TestScripts(t *testing.T) {
 // of the run that was not killed, and resume must ask for the very action that was asked for before.
 func TestKillAnywhere(t *testing.T) {
 	answers := map[ActionKind]Event{
-		DoCRDs: {Kind: EvCRDs}, DoStage: {Kind: EvStaged, Revision: 15}, DoRelease: {Kind: EvReleased},
+		DoFetch: {Kind: EvFetched, Fetched: Fetched{Have: 2, Total: 2}},
+		DoCRDs:  {Kind: EvCRDs}, DoStage: {Kind: EvStaged, Revision: 15}, DoRelease: {Kind: EvReleased},
 		DoObserve: {Kind: EvObserved, Seen: Seen{Done: true, Ready: 2, Total: 2}},
 		DoCheck:   {Kind: EvChecked, Seen: Seen{Done: true, Ready: 2, Total: 2}},
 		DoRehold:  {Kind: EvReheld}, DoEvidence: {Kind: EvEvidence}, DoRevert: {Kind: EvReverted, Revision: 16}, DoFinalize: {Kind: EvFinal},
@@ -228,7 +240,9 @@ func TestKillAnywhere(t *testing.T) {
 			want = Succeeded
 		}
 		for killAt := range 40 {
-			s, acts := Step(NewOperation("op", TypeApply, pools, 14, 14), Event{Kind: EvStart}, t0)
+			op := NewOperation("op", TypeApply, pools, 14, 14)
+			op.Prefetch = FetchTry
+			s, acts := Step(op, Event{Kind: EvStart}, t0)
 			for n := 0; len(acts) != 0; n++ {
 				if n == killAt {
 					b, err := json.Marshal(s)

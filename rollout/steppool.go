@@ -13,6 +13,8 @@ func (s *State) onPool(e Event, now time.Time) {
 		return
 	}
 	switch {
+	case e.Kind == EvFetched && p.State == PoolFetching:
+		s.onFetched(p, e.Fetched, now)
 	case e.Kind == EvReleased && p.State == PoolReleasing:
 		p.State, p.ProgressAt = PoolReplacing, now
 	case e.Kind == EvObserved && p.State == PoolReplacing:
