@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/wordcab/wcbundle/bundle"
+	"github.com/wordcab/wcbundle/install/prefetch"
 	"github.com/wordcab/wcbundle/install/revision"
 	"github.com/wordcab/wcbundle/install/support"
 	"github.com/wordcab/wcbundle/rollout"
@@ -26,6 +27,7 @@ import (
 type ApplyOptions struct {
 	Store     Store
 	OnFailure string // rollback (default) or hold
+	Prefetch  string // try (default), required or off
 	OnEvent   func(rollout.Progress)
 	Tool      string // version of this program, for the record
 	Accept    []string
@@ -57,6 +59,7 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	if opt.OnFailure != "" {
 		op.OnFailure = opt.OnFailure
 	}
+	op.Prefetch = opt.prefetch()
 	out, err := rollout.Run(ctx, engine(t, p.client.Operation(p.request), p.Release, opt), op)
 	return out, installed(ctx, t, opt, out, err, p)
 }
@@ -75,9 +78,17 @@ func engine(t Target, r rollout.Releaser, release string, opt ApplyOptions) roll
 	a := actor(opt.Tool)
 	return rollout.Engine{Config: t.Access.Config, Kube: t.Access.Kube, Releaser: r, Namespace: t.Access.Namespace, Release: release,
 		Holder: fmt.Sprintf("%s/%d", a.Host, os.Getpid()), OnEvent: opt.OnEvent,
+		Fetcher: prefetch.Fetcher{Kube: t.Access.Kube, Namespace: t.Access.Namespace, Release: release},
 		Scrub: func(ctx context.Context) (func(string) string, error) {
 			return support.Cleaner(ctx, support.Request{Kube: t.Access.Kube, Namespaces: []string{t.Access.Namespace}, Now: t.Now})
 		}}
+}
+
+func (o ApplyOptions) prefetch() string {
+	if o.Prefetch == "" {
+		return rollout.FetchTry
+	}
+	return o.Prefetch
 }
 
 func actor(tool string) rollout.Actor {
@@ -346,7 +357,7 @@ func Rollback(ctx context.Context, t Target, r *RollbackPlan, opt ApplyOptions) 
 		}
 	}
 	op := rollout.NewRollback(newID(t.Now), r.Rolls, r.before, r.From, r.To.Number)
-	op.Bundle, op.Actor = rollout.BundleRef{Version: r.To.Bundle}, actor(opt.Tool)
+	op.Bundle, op.Actor, op.Prefetch = rollout.BundleRef{Version: r.To.Bundle}, actor(opt.Tool), opt.prefetch()
 	request := revision.Request{Release: r.Release, Bundle: r.To.Bundle}
 	out, err := rollout.Run(ctx, engine(t, r.client.Operation(request), r.Release, opt), op)
 	if err != nil || out.Phase != rollout.Succeeded {

@@ -26,6 +26,7 @@ func rolloutCommands() []*cli.Command {
 		scratchFlag,
 	}
 	onFailure := &cli.StringFlag{Name: "on-failure", Value: "rollback", Usage: "rollback, or hold to look first"}
+	fetch := &cli.StringFlag{Name: "prefetch", Value: rollout.FetchTry, Usage: "bring images and models to a pool's nodes before it is drained: try, required, or off"}
 	yes := &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
 	flags := func(more ...cli.Flag) []cli.Flag { return append(siteFlags(), more...) }
 	return []*cli.Command{
@@ -42,8 +43,8 @@ func rolloutCommands() []*cli.Command {
 		{
 			Name: "apply", Usage: "upgrade pool by pool inside one Helm revision", Category: "install side",
 			Description: "Replicas are replaced one by one; each pool must pass its gates before the next is touched. A failed gate brings\n" +
-				"the site back by itself (exit code 21).\n\nExample:\n   wcbundle apply -f values.yaml",
-			Flags: flags(append(values, onFailure, yes, outputFlag)...), Action: runApply,
+				"the site back by itself (exit code 21). Before a pool is drained, its images and models are brought to its nodes (docs/models.md).\n\nExample:\n   wcbundle apply -f values.yaml",
+			Flags: flags(append(values, onFailure, fetch, yes, outputFlag)...), Action: runApply,
 		},
 		{
 			Name: "resume", Usage: "go on with an operation that was cut off or is on hold", Category: "install side",
@@ -72,7 +73,7 @@ func rolloutCommands() []*cli.Command {
 			Description: "previous is the newest revision that fully succeeded and differs from what runs. Data is not touched.\n\n" +
 				"Example:\n   wcbundle rollback --to previous\n   wcbundle rollback --to rev 14",
 			Flags: flags(&cli.StringFlag{Name: "to", Usage: "previous, a revision, or rev and a revision", Required: true},
-				&cli.StringFlag{Name: "despite-revocation", Usage: "go back to a release that was revoked; the text says why, for the record"}, yes, outputFlag, scratchFlag), Action: runRollback,
+				&cli.StringFlag{Name: "despite-revocation", Usage: "go back to a release that was revoked; the text says why, for the record"}, fetch, yes, outputFlag, scratchFlag), Action: runRollback,
 		},
 	}
 }
@@ -225,6 +226,9 @@ func runApply(c *cli.Context) error {
 	if f := c.String("on-failure"); f != rollout.OnFailureRollback && f != rollout.OnFailureHold {
 		return usageError{fmt.Sprintf("--on-failure %q is neither rollback nor hold", f)}
 	}
+	if err := checkPrefetch(c); err != nil {
+		return err
+	}
 	t, s, err := target(c)
 	if err != nil {
 		return err
@@ -254,8 +258,17 @@ func runApply(c *cli.Context) error {
 	return finish(c, out, err)
 }
 
+func checkPrefetch(c *cli.Context) error {
+	switch p := c.String("prefetch"); p {
+	case rollout.FetchTry, rollout.FetchRequired, rollout.FetchOff:
+		return nil
+	default:
+		return usageError{fmt.Sprintf("--prefetch %q is neither try, required nor off", p)}
+	}
+}
+
 func applyOptions(c *cli.Context, s *site) install.ApplyOptions {
-	return install.ApplyOptions{Store: s.store, OnFailure: c.String("on-failure"), OnEvent: lines(c.App.ErrWriter), Tool: version, Accept: c.StringSlice("accept"),
+	return install.ApplyOptions{Store: s.store, OnFailure: c.String("on-failure"), Prefetch: c.String("prefetch"), OnEvent: lines(c.App.ErrWriter), Tool: version, Accept: c.StringSlice("accept"),
 		Despite: c.String("despite-revocation")}
 }
 
@@ -275,10 +288,19 @@ func lines(w io.Writer) func(rollout.Progress) {
 func progressText(p rollout.Progress) string {
 	text := string(p.Phase)
 	if p.Pool != "" {
-		text = fmt.Sprintf("%-10s %-10s %d/%d", p.Pool, p.State, p.Ready, p.Total)
+		text = fmt.Sprintf("%-10s %s", p.Pool, poolText(p.State, p.Ready, p.Total))
 	}
 	if p.Reason != "" {
 		text += " " + p.Reason
+	}
+	return text
+}
+
+// poolText is how far a pool is: in replicas, or in nodes while its images and models are fetched.
+func poolText(state rollout.PoolPhase, ready, total int) string {
+	text := fmt.Sprintf("%-10s %d/%d", state, ready, total)
+	if state == rollout.PoolFetching {
+		text += " nodes"
 	}
 	return text
 }
@@ -325,6 +347,9 @@ func toRevision(to string, args []string) (int, error) {
 }
 
 func runRollback(c *cli.Context) error {
+	if err := checkPrefetch(c); err != nil {
+		return err
+	}
 	to, err := toRevision(c.String("to"), c.Args().Slice())
 	if err != nil {
 		return err

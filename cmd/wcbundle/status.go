@@ -130,7 +130,10 @@ func daysAgo(text string, now, then time.Time) string {
 func operationTable(w io.Writer, op rollout.State) error {
 	fmt.Fprintf(w, "operation\t%s %s to %s: %s\n", op.ID, op.Type, op.Bundle.Version, op.Phase)
 	for _, p := range op.Pools {
-		fmt.Fprintf(w, "  %s\t%s %d/%d%s\n", p.Name, p.State, p.Ready, p.Total, gateText(p.Results))
+		fmt.Fprintf(w, "  %s\t%s%s\n", p.Name, poolText(p.State, p.Ready, p.Total), gateText(p.Results))
+		for _, l := range p.Lacks {
+			fmt.Fprintf(w, "  not fetched\t%s\n", l)
+		}
 	}
 	if f := op.Failure; f != nil {
 		fmt.Fprintf(w, "failed\tpool %s, gate %s: %s\n", f.Pool, f.Gate, f.Reason)
@@ -215,7 +218,10 @@ func (v *view) draw(st siteStatus) error {
 	op := st.Operation
 	fmt.Fprintf(&text, "%s %s to %s: %s\n", op.ID, op.Type, op.Bundle.Version, op.Phase)
 	for _, p := range op.Pools {
-		fmt.Fprintf(&text, "  %-16s %-10s %d/%d%s\n", p.Name, p.State, p.Ready, p.Total, gateText(p.Results))
+		fmt.Fprintf(&text, "  %-16s %s%s\n", p.Name, poolText(p.State, p.Ready, p.Total), gateText(p.Results))
+		for _, l := range p.Lacks {
+			fmt.Fprintf(&text, "    not fetched: %s\n", l)
+		}
 	}
 	if op.Failure != nil {
 		fmt.Fprintf(&text, "  failed: pool %s, gate %s: %s\n", op.Failure.Pool, op.Failure.Gate, op.Failure.Reason)

@@ -193,3 +193,15 @@ func compares(op corev1.NodeSelectorOperator, have, want string) bool {
 	}
 	return a < b
 }
+
+// MayRun tells whether the scheduler would ever put a pod on a node as it is now: its rules admit the node, the node is healthy, and it has
+// as many devices as the pod asks for, whoever uses them.
+func MayRun(p *corev1.PodSpec, node *corev1.Node) bool {
+	n := nodeOf(node)
+	for device, want := range accelerators(podRequests(p)) {
+		if n.Allocatable[device] < want {
+			return false
+		}
+	}
+	return healthy(n) && mayRun(p, n)
+}
