@@ -41,8 +41,12 @@ func FuzzPullModel(f *testing.F) {
 		if err := os.Mkdir(filepath.Dir(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
+		var cache ModelCache
+		if len(layer)%2 == 1 {
+			cache = ModelCache{Dir: filepath.Join(dir, "cache"), Limit: 1 << 30}
+		}
 		ref := strings.TrimPrefix(server.URL, "http://") + "/shop/model@" + string(digest.FromBytes(manifest))
-		got, err := PullModel(t.Context(), ref, dir, Options{PlainHTTP: true})
+		got, err := PullModel(t.Context(), ref, dir, PullOptions{Options: Options{PlainHTTP: true}, Cache: cache})
 		if err == nil && damaged && len(layer) > 0 {
 			t.Fatalf("a damaged layer was taken: %v", got)
 		}

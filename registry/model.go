@@ -1,12 +1,9 @@
 package registry
 
 import (
-	"archive/tar"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,10 +14,21 @@ import (
 	"github.com/wordcab/wcbundle/bundle"
 )
 
-// Fetched is a model that PullModel wrote. Bytes are those of its layers.
+// Fetched is a model that PullModel wrote. Bytes are those of its layers; Shared, those that came from the node's cache.
 type Fetched struct {
-	Files []string
-	Bytes int64
+	Files  []string
+	Bytes  int64
+	Shared int64
+}
+
+// PullOptions say how a model is pulled.
+type PullOptions struct {
+	Options
+	Cache ModelCache
+	// CacheOnly fills the cache and writes nothing into the folder.
+	CacheOnly bool
+	// Note is told what went wrong with the cache and was done without it. nil: nobody is told.
+	Note func(error)
 }
 
 // SplitModel takes a model's reference, HOST/REPO@sha256:DIGEST, apart into its host and the rest.
@@ -35,15 +43,15 @@ func SplitModel(ref string) (host, rest string, err error) {
 
 // PullModel writes a model's files into dir. The reference must be pinned by digest (HOST/REPO@sha256:..), which commits
 // to every byte. Files appear in dir only after their whole layer agreed with its digest; a pull that was cut off leaves
-// none and is run again.
-func PullModel(ctx context.Context, ref, dir string, opt Options) (Fetched, error) {
+// what it has in the folder .wcbundle-parts, and the next one goes on there.
+func PullModel(ctx context.Context, ref, dir string, opt PullOptions) (Fetched, error) {
 	host, rest, err := SplitModel(ref)
 	if err != nil {
 		return Fetched{}, err
 	}
 	repo, dgst, _ := strings.Cut(rest, "@")
 	opt.Host = host
-	r, err := New(opt)
+	r, err := New(opt.Options)
 	if err != nil {
 		return Fetched{}, err
 	}
@@ -59,10 +67,51 @@ func PullModel(ctx context.Context, ref, dir string, opt Options) (Fetched, erro
 	if err := json.Unmarshal(raw, &m); err != nil || m.ArtifactType != bundle.ArtifactModel {
 		return Fetched{}, fmt.Errorf("%s is not a model (%s)", ref, bundle.ArtifactModel)
 	}
-	return pullLayers(ctx, r, repo, m.Layers, dir)
+	layers, err := modelLayers(repo, m.Layers)
+	if err != nil {
+		return Fetched{}, err
+	}
+	if opt.CacheOnly {
+		return fillCache(ctx, r, layers, opt)
+	}
+	return pullLayers(ctx, r, layers, dir, opt)
 }
 
-func pullLayers(ctx context.Context, r *Registry, repo string, layers []ocispec.Descriptor, dir string) (Fetched, error) {
+// modelLayer is a layer with the one file that it holds.
+type modelLayer struct {
+	ocispec.Descriptor
+	repo string
+	name string // local and clean, with slashes
+}
+
+// partsDir is the folder in a model's folder where files lie until they are whole.
+const partsDir = ".wcbundle-parts"
+
+// maxModelName bounds a file's name, which becomes a path on the node.
+const maxModelName = 1024
+
+// modelLayers checks the names of a model's files before any of it is fetched.
+func modelLayers(repo string, layers []ocispec.Descriptor) ([]modelLayer, error) {
+	var out []modelLayer
+	seen := map[string]bool{}
+	for _, l := range layers {
+		name := l.Annotations[bundle.AnnotationModelPath]
+		if len(name) > maxModelName || !filepath.IsLocal(name) || filepath.Clean(name) != name || name == "." || strings.ContainsAny(name, "\x00\\") {
+			return nil, fmt.Errorf("layer %s names the file %.120q, which is outside the model", l.Digest, name)
+		}
+		if first, _, _ := strings.Cut(name, "/"); first == partsDir || seen[name] {
+			return nil, fmt.Errorf("layer %s names the file %.120q, which is taken", l.Digest, name)
+		}
+		if err := bundle.CheckDigest(l.Digest); err != nil {
+			return nil, err
+		}
+		seen[name] = true
+		out = append(out, modelLayer{l, repo, name})
+	}
+	return out, nil
+}
+
+func pullLayers(ctx context.Context, r *Registry, layers []modelLayer, dir string, opt PullOptions) (Fetched, error) {
 	var out Fetched
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return out, err
@@ -72,55 +121,65 @@ func pullLayers(ctx context.Context, r *Registry, repo string, layers []ocispec.
 		return out, err
 	}
 	defer root.Close()
+	if err := root.MkdirAll(partsDir, 0o700); err != nil {
+		return out, err
+	}
+	parts, err := root.OpenRoot(partsDir)
+	if err != nil {
+		return out, err
+	}
+	defer parts.Close()
 	for _, l := range layers {
-		name := l.Annotations[bundle.AnnotationModelPath]
-		if !filepath.IsLocal(name) {
-			return out, fmt.Errorf("layer %s names the file %.120q, which is outside the model", l.Digest, name)
-		}
-		if err := pullLayer(ctx, r, repo, l, root, name); err != nil {
+		shared, err := pullFile(ctx, r, l, parts, opt)
+		if err != nil {
 			return out, err
 		}
-		out.Files, out.Bytes = append(out.Files, name), out.Bytes+l.Size
+		if err := root.MkdirAll(filepath.Dir(l.name), 0o755); err != nil {
+			return out, err
+		}
+		if err := root.Rename(filepath.Join(partsDir, l.Digest.Encoded()), l.name); err != nil {
+			return out, err
+		}
+		if shared {
+			out.Shared += l.Size
+		}
+		out.Files, out.Bytes = append(out.Files, l.name), out.Bytes+l.Size
 	}
-	return out, nil
+	return out, root.RemoveAll(partsDir)
 }
 
-// pullLayer writes the one file of a layer beside its place, and moves it there when the layer's digest was right.
-func pullLayer(ctx context.Context, r *Registry, repo string, l ocispec.Descriptor, root *os.Root, name string) (err error) {
-	rc, err := r.Open(ctx, repo, l)
-	if err != nil {
-		return err
-	}
-	defer rc.Close()
-	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	part := name + ".part"
-	f, err := root.Create(part)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), root.Remove(part))
+// pullFile puts the layer's file, whole and checked, under its digest into parts: from the cache, or else from the registry.
+func pullFile(ctx context.Context, r *Registry, l modelLayer, parts *os.Root, opt PullOptions) (shared bool, err error) {
+	if opt.Cache.Dir != "" {
+		shared, err = opt.Cache.place(ctx, r, l, parts)
+		if err == nil || !withoutCache(ctx, err) {
+			return shared, err
 		}
-	}()
-	tr := tar.NewReader(rc)
-	h, err := tr.Next()
-	if err != nil || h.Typeflag != tar.TypeReg || h.Name != name || h.Size > l.Size { // larger than its layer: a sparse file
-		return fmt.Errorf("layer %s is not a tar of the one file %.120q", l.Digest, name)
+		if opt.Note != nil {
+			opt.Note(fmt.Errorf("going on without the node's cache: %w", err))
+		}
 	}
-	if _, err = io.Copy(f, tr); err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
+	t := &taking{r: r, layer: l, dir: parts}
+	_, err = t.take(ctx)
+	return false, err
+}
+
+// fillCache brings all layers into the cache.
+func fillCache(ctx context.Context, r *Registry, layers []modelLayer, opt PullOptions) (Fetched, error) {
+	var out Fetched
+	if opt.Cache.Dir == "" {
+		return out, fmt.Errorf("no cache is named that could be filled")
 	}
-	if _, err = io.Copy(io.Discard, rc); err != nil { // to the end: only there the digest is known
-		return err
+	for _, l := range layers {
+		e, err := opt.Cache.ensure(ctx, r, l, false)
+		if err != nil {
+			return out, err
+		}
+		if e.found {
+			out.Shared += l.Size
+		}
+		out.Files, out.Bytes = append(out.Files, l.name), out.Bytes+l.Size
+		e.release()
 	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return root.Rename(part, name)
+	return out, nil
 }

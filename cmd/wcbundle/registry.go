@@ -26,12 +26,16 @@ func registryCommands() []*cli.Command {
 		{
 			Name: "pull", Usage: "fetch a model by digest from a registry into a folder", Category: "install side",
 			Description: "What a pod's init container runs. The reference must be pinned by digest; a file appears only when its bytes agreed.\n" +
+				"With a cache, a model is fetched once per node; without room in it, and when it fails, the model is fetched all the same.\n" +
 				"A login is taken from WCBUNDLE_REGISTRY_USERNAME and WCBUNDLE_REGISTRY_PASSWORD, the file REGISTRY_AUTH_FILE or docker's\n" +
 				"config.json, for example a Secret of type kubernetes.io/dockerconfigjson that is mounted and named by REGISTRY_AUTH_FILE.\n\n" +
 				"Example:\n   wcbundle pull --model registry.local:5000/models/asr@sha256:... --to /models",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "model", Usage: "HOST/REPO@sha256:DIGEST", Required: true},
 				&cli.StringFlag{Name: "to", Usage: "folder to write into", Required: true},
+				&cli.StringFlag{Name: "cache", EnvVars: []string{"WCBUNDLE_MODEL_CACHE"}, Usage: "folder of the node in which its pods share models"},
+				&cli.StringFlag{Name: "cache-limit", EnvVars: []string{"WCBUNDLE_CACHE_LIMIT"}, Usage: "how much it may have, as in 200GiB; default: what leaves 15 % of the disk free"},
+				&cli.BoolFlag{Name: "cache-only", EnvVars: []string{"WCBUNDLE_CACHE_ONLY"}, Usage: "fill the cache and write nothing into the folder"},
 				&cli.BoolFlag{Name: "plain-http", EnvVars: []string{"WCBUNDLE_REGISTRY_PLAIN_HTTP"}, Usage: "the registry speaks http"},
 				&cli.StringFlag{Name: "ca", EnvVars: []string{"WCBUNDLE_REGISTRY_CA"}, Usage: "CA of the registry in PEM"},
 				&cli.StringSliceFlag{Name: "also", Usage: "another HOST[:PORT] that the registry may send us to; may be repeated"},
@@ -80,12 +84,40 @@ func pull(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	got, err := registry.PullModel(c.Context, c.String("model"), c.String("to"), opt)
+	pulling, err := cacheOptions(c, opt)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, "pulled %d files, %s, into %s in %s\n", len(got.Files), size(got.Bytes), c.String("to"), time.Since(start).Round(time.Millisecond))
+	got, err := registry.PullModel(c.Context, c.String("model"), c.String("to"), pulling)
+	if err != nil {
+		return err
+	}
+	to := c.String("to")
+	if pulling.CacheOnly {
+		to = pulling.Cache.Dir
+	}
+	fmt.Fprintf(c.App.Writer, "pulled %d files, %s, into %s in %s", len(got.Files), size(got.Bytes), to, time.Since(start).Round(time.Millisecond))
+	if pulling.Cache.Dir != "" {
+		fmt.Fprintf(c.App.Writer, "; %s were in the node's cache", size(got.Shared))
+	}
+	fmt.Fprintln(c.App.Writer)
 	return nil
+}
+
+func cacheOptions(c *cli.Context, opt registry.Options) (registry.PullOptions, error) {
+	p := registry.PullOptions{Options: opt, Cache: registry.ModelCache{Dir: c.String("cache")}, CacheOnly: c.Bool("cache-only"),
+		Note: func(err error) { fmt.Fprintln(c.App.ErrWriter, "wcbundle: "+err.Error()) }}
+	if p.CacheOnly && p.Cache.Dir == "" {
+		return p, usageError{"--cache-only needs the cache that is to be filled: --cache DIR"}
+	}
+	if text := c.String("cache-limit"); text != "" {
+		n, err := parseSize(text)
+		if err != nil || n <= 0 {
+			return p, usageError{fmt.Sprintf("--cache-limit %q is no size such as 200GiB", text)}
+		}
+		p.Cache.Limit = n
+	}
+	return p, nil
 }
 
 func plainCommands() []*cli.Command {
