@@ -3,7 +3,7 @@ package siteregistry
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
+	"encoding/hex"
 	"net"
 	"slices"
 	"time"
@@ -64,7 +64,7 @@ func newPassword() (string, []byte, error) {
 	if _, err := rand.Read(raw); err != nil {
 		return "", nil, err
 	}
-	password := base64.RawURLEncoding.EncodeToString(raw)
+	password := hex.EncodeToString(raw) // nothing that a shell or a flag would take for something else
 	line, err := registry.HTPasswdLine(User, []byte(password))
 	return password, []byte(line + "\n"), err
 }
