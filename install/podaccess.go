@@ -214,7 +214,7 @@ func (p PodAccess) bring(ctx context.Context, t Target) error {
 		WithData(map[string][]byte{corev1.DockerConfigJsonKey: config, "ca.crt": []byte(found.CA)})
 	_, err = t.Access.Kube.CoreV1().Secrets(t.Access.Namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: "wcbundle", Force: true})
 	if err != nil {
-		return fmt.Errorf("Secret %s, which lets pods pull from the registry: %w", PullSecret, err)
+		return fmt.Errorf("the Secret %s, which lets pods pull from the registry: %w", PullSecret, err)
 	}
 	return nil
 }
