@@ -49,6 +49,9 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	if err := t.Record.Registry.PodAccess().bring(ctx, t); err != nil {
 		return rollout.Outcome{}, err
 	}
+	if err := p.bringMountables(ctx, t); err != nil {
+		return rollout.Outcome{}, err
+	}
 	kind := rollout.TypeApply
 	if p.From == 0 {
 		kind = rollout.TypeInstall
@@ -129,6 +132,8 @@ func Continue(ctx context.Context, t Target, abort string, opt ApplyOptions) (ro
 		}
 		p.request = revision.Request{Release: release, Bundle: op.Bundle.Version}
 	} else if p, err = prepare(ctx, t, op.Bundle.Version); err != nil {
+		return rollout.Outcome{}, err
+	} else if err := p.bringMountables(ctx, t); err != nil {
 		return rollout.Outcome{}, err
 	}
 	e := engine(t, p.client.Operation(p.request), release, opt)

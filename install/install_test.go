@@ -90,24 +90,25 @@ spec:
   - image: r.io/a:1
     args: [pull, "r.io/m:2"]
     env: [{name: IMG, value: "r.io/a:1"}]
+  volumes: [{name: m, image: {reference: "r.io/m:2"}}]
 ---
 kind: Pool
 spec: {runtime: {image: r.io/a:1}, r.io/a:1: key}
 `
-	out, err := Rewrite([]byte(in), map[string]string{"r.io/a:1": "reg/r.io/a@sha256:x", "r.io/m:2": "reg/r.io/m@sha256:y"})
+	out, err := Rewrite([]byte(in), map[string]string{"r.io/a:1": "reg/r.io/a@sha256:x", "r.io/m:2": "reg/r.io/m@sha256:y"}, map[string]string{"r.io/m:2": "reg/r.io/m@sha256:mounted"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(out), "reg/r.io/a@sha256:x"); n != 3 {
 		t.Errorf("%d references were rewritten, want 3:\n%s", n, out)
 	}
-	for _, want := range []string{"reg/r.io/m@sha256:y", "r.io/a:1 is not replaced inside text", "'r.io/a:1': key"} {
+	for _, want := range []string{"reg/r.io/m@sha256:y", `{reference: "reg/r.io/m@sha256:mounted"}`, "r.io/a:1 is not replaced inside text", "'r.io/a:1': key"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}
 	}
 	stray, err := Unpinned([]byte(in), "reg")
-	if err != nil || len(stray) != 1 {
+	if err != nil || len(stray) != 2 {
 		t.Errorf("stray images: %v, %v", stray, err)
 	}
 }

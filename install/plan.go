@@ -65,6 +65,7 @@ type Plan struct {
 	client   *revision.Client
 	request  revision.Request
 	manifest string
+	mounts   []Mountable
 	before   int
 }
 
@@ -125,6 +126,10 @@ func prepare(ctx context.Context, t Target, version string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	mounts, err := mountables(ctx, t, rel)
+	if err != nil {
+		return nil, err
+	}
 	if chart.Namespace != t.Access.Namespace {
 		return nil, fmt.Errorf("the release belongs into namespace %s, this site's record is in %s: use --namespace %s", chart.Namespace, t.Access.Namespace, chart.Namespace)
 	}
@@ -134,10 +139,10 @@ func prepare(ctx context.Context, t Target, version string) (*Plan, error) {
 	}
 	return &Plan{
 		Version: rel.Version, Head: string(v.Head().Digest), Signers: v.Signers(), Channel: rel.Channel, Fixes: planFixes(v), Release: chart.Release,
-		load: l, verified: v, client: client,
+		load: l, verified: v, client: client, mounts: mounts,
 		request: revision.Request{Chart: archive, Values: bundle.MergeValues(values, t.Values), Release: chart.Release, Bundle: rel.Version,
 			Post: func(m []byte) ([]byte, error) {
-				m, err := Rewrite(m, refs)
+				m, err := Rewrite(m, refs, mountReferences(mounts, t.Record.Registry.Pull))
 				if err != nil {
 					return nil, err
 				}

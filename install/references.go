@@ -34,12 +34,12 @@ func References(r *bundle.Release, pull string) (map[string]string, error) {
 }
 
 // Rewrite replaces every string in rendered manifests that is exactly a known reference: image fields, arguments,
-// environment, custom resources. Everything else keeps its place.
-func Rewrite(manifests []byte, refs map[string]string) ([]byte, error) {
-	return eachDocument(manifests, func(doc *yaml.Node) { rewriteIn(doc, refs) })
+// environment, custom resources; mounts has what image volumes name instead. Everything else keeps its place.
+func Rewrite(manifests []byte, refs, mounts map[string]string) ([]byte, error) {
+	return eachDocument(manifests, func(doc *yaml.Node) { rewriteIn(doc, refs, mounts) })
 }
 
-func rewriteIn(n *yaml.Node, refs map[string]string) {
+func rewriteIn(n *yaml.Node, refs, mounts map[string]string) {
 	if n.Kind == yaml.ScalarNode {
 		if to, ok := refs[n.Value]; ok {
 			n.Value = to
@@ -50,7 +50,12 @@ func rewriteIn(n *yaml.Node, refs map[string]string) {
 		if n.Kind == yaml.MappingNode && i%2 == 0 { // a key
 			continue
 		}
-		rewriteIn(c, refs)
+		if n.Kind == yaml.MappingNode && n.Content[i-1].Value == "image" {
+			if ref := child(c, "reference"); ref != nil && mounts[ref.Value] != "" { // an image volume
+				ref.Value = mounts[ref.Value]
+			}
+		}
+		rewriteIn(c, refs, mounts)
 	}
 }
 

@@ -27,6 +27,9 @@ func (p *Plan) want(ctx context.Context, t Target) (preflight.Want, error) {
 	for _, m := range rel.Models {
 		w.Models = append(w.Models, content(m.Ref, refs[m.Ref], string(m.Manifest.Digest), there))
 	}
+	for _, mounted := range mountReferences(p.mounts, t.Record.Registry.Pull) {
+		w.Mounts = append(w.Mounts, mounted)
+	}
 	for _, pool := range poolsOf(rel) {
 		w.Pools = append(w.Pools, preflightPool(pool, slices.Contains(p.Stays, pool.Name)))
 	}

@@ -110,11 +110,12 @@ func lackTexts(lacks []Lack) []string {
 	return out
 }
 
+// cut keeps the beginning and the end, where the cause is.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	return s[:n] + "..."
+	return strings.ToValidUTF8(s[:n/2]+" ... "+s[len(s)-n/2:], "")
 }
 
 // fetch performs DoFetch.

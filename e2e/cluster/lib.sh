@@ -18,6 +18,7 @@
 #   KWOK_NODES=2 KWOK_GPUS=8 simulated nodes and the nvidia.com/gpu of each
 #   OPERATOR=0               1 joins the root namespace to the site
 #   PROXY_MODE=iptables      or nftables
+#   CONTAINERD=1             Debian's containerd 1.6; 2 = containerd 2, built from its source, with image volumes switched on
 #   WCBUNDLE_CACHE           where binaries are kept, default $XDG_CACHE_HOME/wcbundle
 #   STATE                    where the site keeps its state, default $WCBUNDLE_CACHE/run/$SITE
 
@@ -28,10 +29,12 @@ KWOK_NODES=${KWOK_NODES:-2}
 KWOK_GPUS=${KWOK_GPUS:-8}
 OPERATOR=${OPERATOR:-0}
 PROXY_MODE=${PROXY_MODE:-iptables}
+CONTAINERD=${CONTAINERD:-1}
 CACHE=${WCBUNDLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wcbundle}
 STATE=${STATE:-$CACHE/run/$SITE}
 
 KWOK_VERSION=v0.8.0
+CONTAINERD_VERSION=v2.1.4
 NET=10.$((80 + SITE_ID))
 CONTROL_IP=$NET.0.1
 SERVICE_CIDR=10.96.0.0/16

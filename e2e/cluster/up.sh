@@ -20,6 +20,10 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 prepare() {
   need_root
   BIN=$("$HERE/build.sh")
+  if [ "$CONTAINERD" = 2 ]; then
+    PATH=${BIN#*$'\n'}:$PATH
+    BIN=${BIN%%$'\n'*}
+  fi
   "$HERE/down.sh"
   mkdir -p "$STATE"/{pids,logs,etcd,nodes}
   echo "$BIN" >"$STATE/bin"
@@ -80,13 +84,16 @@ start_etcd() { # without fsync: nothing in it outlives the test
     --initial-cluster=site=http://127.0.0.1:2380 --log-level=warn
 }
 
+# Beta in Kubernetes 1.34, and off by default.
+image_volumes() { [ "$CONTAINERD" = 2 ] && echo ImageVolume=true || echo ImageVolume=false; }
+
 start_api_server() {
   local pki=$STATE/pki
   cd "$STATE" # it writes into its working directory
   daemon kube-apiserver nsenter --net="/run/netns/$NETNS" "$BIN/kube-apiserver" \
     --etcd-servers=http://127.0.0.1:2379 --advertise-address="$CONTROL_IP" --bind-address=0.0.0.0 --secure-port=6443 \
     --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" --client-ca-file="$pki/ca.crt" \
-    --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
+    --authorization-mode=Node,RBAC --feature-gates="$(image_volumes)" --enable-admission-plugins=NodeRestriction --allow-privileged=true \
     --kubelet-client-certificate="$pki/apiserver-kubelet-client.crt" \
     --kubelet-client-key="$pki/apiserver-kubelet-client.key" \
     --kubelet-certificate-authority="$pki/ca.crt" --kubelet-preferred-address-types=InternalIP \
@@ -185,6 +192,7 @@ authorization: {mode: Webhook}
 tlsCertFile: $pki/kubelet-$name-serving.crt
 tlsPrivateKeyFile: $pki/kubelet-$name-serving.key
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+featureGates: {$(image_volumes | sed 's/=/: /')}
 cgroupDriver: cgroupfs
 cgroupRoot: $cgroup
 failCgroupV1: false

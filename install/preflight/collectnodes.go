@@ -71,7 +71,7 @@ func (c Clients) nodes(ctx context.Context, pods Section[[]corev1.Pod]) ([]Node,
 }
 
 func nodeOf(n *corev1.Node) Node {
-	out := Node{Name: n.Name, Labels: n.Labels, Unschedulable: n.Spec.Unschedulable, Kubelet: n.Status.NodeInfo.KubeletVersion,
+	out := Node{Name: n.Name, Labels: n.Labels, Unschedulable: n.Spec.Unschedulable, Kubelet: n.Status.NodeInfo.KubeletVersion, Runtime: n.Status.NodeInfo.ContainerRuntimeVersion,
 		Allocatable: quantitiesOf(n.Status.Allocatable), Requested: Quantities{}, Terminating: Quantities{}}
 	for _, t := range n.Spec.Taints {
 		out.Taints = append(out.Taints, Taint{t.Key, t.Value, string(t.Effect)})

@@ -19,6 +19,9 @@ func (c *checker) imgPresent(string) {
 			digests[x.Digest] = true
 		}
 	}
+	for _, m := range c.w.Mounts {
+		known[m] = true
+	}
 	users := map[string][]string{}
 	for _, u := range c.ren.images {
 		_, digest, pinned := strings.Cut(u.image, "@")

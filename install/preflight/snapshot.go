@@ -49,6 +49,7 @@ type Node struct {
 	Pressure      []string          `json:"pressure,omitempty"` // names of pressure conditions that are true
 	Unschedulable bool              `json:"unschedulable,omitempty"`
 	Kubelet       string            `json:"kubelet,omitempty"` // version
+	Runtime       string            `json:"runtime,omitempty"` // name://version
 	Allocatable   Quantities        `json:"allocatable"`
 	Requested     Quantities        `json:"requested"`
 	Terminating   Quantities        `json:"terminating,omitempty"`

@@ -16,9 +16,10 @@ type Want struct {
 	Pools    []Pool // in any order; Check goes by Order and then Name
 	Images   []Content
 	Models   []Content
-	Scratch  Space // disk that loading needs
-	Memory   Space // memory that loading needs
-	Stored   int   // size of the Helm record to be written, in bytes; 0 = judge by the last one
+	Mounts   []string // references of image volumes that are models, in the form that nodes mount
+	Scratch  Space    // disk that loading needs
+	Memory   Space    // memory that loading needs
+	Stored   int      // size of the Helm record to be written, in bytes; 0 = judge by the last one
 
 	Baseline *Baseline // nil = none recorded yet
 }

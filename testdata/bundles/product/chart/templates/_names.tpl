@@ -18,6 +18,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Release.Name }}-server
 {{- end }}
 
+{{- define "wordcab.locked" -}}
+{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+{{- end }}
+
 {{/* The pod template of a pool. Takes root, pool and values. */}}
 {{- define "wordcab.pod" -}}
 metadata:
@@ -41,18 +45,25 @@ spec:
   tolerations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- $volume := eq .root.Values.models.as "volume" }}
+  {{- if not $volume }}
   initContainers:
   - name: model
     image: {{ .root.Values.fetcher.image }}
     args: ["pull", "--model", {{ .values.model.ref | quote }}, "--to", "/models"]
-    securityContext: &locked
-      allowPrivilegeEscalation: false
-      readOnlyRootFilesystem: true
-      capabilities: {drop: [ALL]}
+    {{- if .root.Values.models.cache }}
+    env:
+    - {name: WCBUNDLE_MODEL_CACHE, value: /cache}
+    {{- end }}
+    securityContext: {{ include "wordcab.locked" . }}
     resources:
       {{- toYaml .root.Values.resources | nindent 6 }}
     volumeMounts:
     - {name: models, mountPath: /models}
+    {{- if .root.Values.models.cache }}
+    - {name: cache, mountPath: /cache}
+    {{- end }}
+  {{- end }}
   containers:
   - name: server
     image: {{ .values.image }}
@@ -62,7 +73,7 @@ spec:
       valueFrom: {secretKeyRef: {name: {{ .root.Release.Name }}-upstream, key: password}}
     ports:
     - {name: http, containerPort: 8080}
-    securityContext: *locked
+    securityContext: {{ include "wordcab.locked" . }}
     readinessProbe:
       httpGet: {path: /readyz, port: http}
       periodSeconds: 1
@@ -80,7 +91,15 @@ spec:
     - {name: config, mountPath: /etc/modelserver}
   volumes:
   - name: models
+    {{- if $volume }}
+    image: {reference: {{ .values.model.ref | quote }}, pullPolicy: IfNotPresent}
+    {{- else }}
     emptyDir: {}
+    {{- end }}
+  {{- if and .root.Values.models.cache (not $volume) }}
+  - name: cache
+    hostPath: {path: {{ .root.Values.models.cache | quote }}, type: DirectoryOrCreate}
+  {{- end }}
   - name: config # as a whole directory, so that the kubelet brings changes to running pods
     configMap: {name: {{ .root.Release.Name }}-{{ .pool }}}
 {{- end }}
