@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 			"damage": damage, "plant": plant, "registry-whole": checkWhole, "spoil": spoil, "zeros": zeroFile, "blob-of": blobOf,
 			"wrong-delta": wrongDelta, "push-other": pushOther, "hostile-model": hostileModel, "chart-bomb": chartBomb,
 			"layout": listLayout, "referrers": listReferrers, "expand": expandRegistry, "cosigned": cosignImage, "tags": listTags, "secured": secured, "expand-secured": expandSecured,
+			"modelref": modelRef,
 		},
 	})
 }
@@ -125,6 +126,18 @@ func siteFiles(ts *testscript.TestScript) map[string]string {
 		}))
 	}
 	return out
+}
+
+// modelRef sets MODEL to where a bundle's first model is in the registry: modelref BUNDLE
+func modelRef(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := bundle.OpenFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	r, err := f.ReleaseUnverified(context.Background())
+	ts.Check(err)
+	repo, err := bundle.RepoOf(r.Models[0].Ref)
+	ts.Check(err)
+	ts.Setenv("MODEL", ts.Getenv("REGISTRY")+"/"+repo+"@"+string(r.Models[0].Manifest.Digest))
 }
 
 // writeVEX writes an OpenVEX document about an image of a bundle: vex FILE BUNDLE REFERENCE STATUS ID...
