@@ -15,7 +15,7 @@ import (
 )
 
 // Mountable is a model in the form that containerd mounts as an image volume: an image whose layers are the model's own. It is made from the
-// model's manifest and nothing else, so that everybody makes the same; see ADR 10.
+// model's manifest and nothing else, so that everybody makes the same; see ADR 12.
 type Mountable struct {
 	Ref  string // of the model, as the chart writes it
 	Repo string

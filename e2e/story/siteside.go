@@ -292,6 +292,9 @@ func (s *Story) upgrade(ctx context.Context) error {
 	if err := watch(); err != nil {
 		return err
 	}
+	if err := s.fetched(ctx); err != nil {
+		return err
+	}
 	if err := s.fromRegistry(ctx); err != nil {
 		return err
 	}
