@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export SITE=${SITE:-models} SITE_ID=${SITE_ID:-25} NODES=1 KWOK_NODES=0 CONTAINERD=2
 work=$(mktemp -d)
-trap 'e2e/cluster/down.sh >&2; rm -rf "$work"' EXIT
+down=$PWD/e2e/cluster/down.sh
+trap '"$down" >&2; rm -rf "$work"' EXIT
 binary=$PWD/bin/wcbundle
 setting() { sed -n "s/^$1=//p" "$work/site.env"; }
 say() { printf '%s\n' "$*" >&2; }
@@ -18,7 +19,7 @@ e2e/cluster/registry.sh "$binary"
 export WCBUNDLE_PASSWORD=test WCBUNDLE_STATE_DIR=$work/state WCBUNDLE_NAMESPACE=wordcab WCBUNDLE_KUBECONFIG
 WCBUNDLE_KUBECONFIG=$(setting KUBECONFIG)
 inside() { nsenter "--net=$(setting NETNS)" "$@"; }
-wc() { inside "$binary" "$@"; }
+at_site() { inside "$binary" "$@"; }
 kubectl() { inside "$(setting BIN)/kubectl" --kubeconfig "$WCBUNDLE_KUBECONFIG" -n wordcab "$@"; }
 
 prepare() {
@@ -32,7 +33,7 @@ prepare() {
     "$binary" build -f "fixtures/$r/bundle.yaml" --out "$r.wcb"
     "$binary" sign --key release.key "$r.wcb"
   done
-  wc trust accept --site models --registry "$(setting REGISTRY_PUSH)" --pull-from "$(setting REGISTRY_PULL)" --plain-http --yes trust.json
+  at_site trust accept --site models --registry "$(setting REGISTRY_PUSH)" --pull-from "$(setting REGISTRY_PULL)" --plain-http --yes trust.json
   install -d -o 65532 -g 65532 "$work/cache"
   chmod 0755 "$work"
   printf 'pools: {llm: {replicas: 0}}\nmodels: {cache: %s}\n' "$work/cache" >fetch.yaml
@@ -69,15 +70,15 @@ mounted() {
 }
 
 prepare >&2
-wc load r1.wcb >&2
-wc apply -f fetch.yaml --prefetch required --yes >&2
-wc load r2.wcb >&2
-wc apply -f fetch.yaml --prefetch required --yes >&2
+at_site load r1.wcb >&2
+at_site apply -f fetch.yaml --prefetch required --yes >&2
+at_site load r2.wcb >&2
+at_site apply -f fetch.yaml --prefetch required --yes >&2
 found_there asr
 say "after the upgrade no pod of asr had to pull, and the node's cache has $(find cache -name '*.json' | wc -l) files"
-wc apply -f volume.yaml --prefetch required --yes >&2
+at_site apply -f volume.yaml --prefetch required --yes >&2
 found_there asr
 mounted asr
 mounted diarize
-wc rollback --to previous --yes >&2
+at_site rollback --to previous --yes >&2
 say "image volumes and fetching before a pool rolls work"
