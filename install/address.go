@@ -22,6 +22,7 @@ type Address struct {
 	ClientKey  string    `json:"clientKey,omitempty"`
 	InCluster  string    `json:"inCluster,omitempty"`  // namespace of the registry that wcbundle has brought up; the cluster says how it is reached
 	PullSecret string    `json:"pullSecret,omitempty"` // Secret in the release's namespace that pods show this registry; of one that wcbundle brought up it is its own
+	RunTime    RunTime   `json:"runTime,omitempty"`    // how pods find their images that no rendered manifest shows; "" = none
 	Since      time.Time `json:"since,omitzero"`       // when Push became another registry; what was loaded before is not known to be in it
 }
 
@@ -43,6 +44,11 @@ func NewAddress(a Address) (Address, error) {
 	}
 	if a.PlainHTTP && (a.CA != "" || a.ClientCert != "") {
 		return a, errors.New("a CA and a client certificate belong to https: a registry that speaks plain http has neither")
+	}
+	if a.RunTime != "" {
+		if _, err := ParseRunTime(string(a.RunTime)); err != nil {
+			return a, fmt.Errorf("run-time way: %w", err)
+		}
 	}
 	if (a.ClientCert == "") != (a.ClientKey == "") {
 		return a, errors.New("a client certificate needs its key, and one of the two was given")
@@ -92,6 +98,7 @@ func (a Address) Compare(b Address) []SettingChange {
 		out = append(out, SettingChange{What: "CA", Old: registry.DescribeCA(a.CA), New: registry.DescribeCA(b.CA)})
 	}
 	add("pull secret", orNone(a.PullSecret), orNone(b.PullSecret))
+	add("pods made at run time", string(a.RunTime.Way()), string(b.RunTime.Way()))
 	add("in the cluster", orNone(a.InCluster), orNone(b.InCluster))
 	if !slices.Equal(a.Also, b.Also) {
 		add("other hosts", orNone(strings.Join(a.Also, ", ")), orNone(strings.Join(b.Also, ", ")))

@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -46,7 +46,7 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	if !p.Consent.Given() {
 		return rollout.Outcome{}, &ConsentError{Version: p.Version, Consent: p.Consent}
 	}
-	if err := t.Record.Registry.PodAccess().bring(ctx, t); err != nil {
+	if err := SettleRunTime(ctx, t, p.Version, t.running()); err != nil {
 		return rollout.Outcome{}, err
 	}
 	if err := p.bringMountables(ctx, t); err != nil {
@@ -67,8 +67,11 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	return out, installed(ctx, t, opt, out, err, p)
 }
 
-// installed raises the record after a success.
+// installed raises the record after a success. After a way back what runs again has its references first.
 func installed(ctx context.Context, t Target, opt ApplyOptions, out rollout.Outcome, err error, p *Plan) error {
+	if err == nil && out.Phase == rollout.RolledBack {
+		return SettleRunTime(ctx, t, t.running(), p.Version)
+	}
 	if err != nil || out.Phase != rollout.Succeeded {
 		return err
 	}
@@ -138,7 +141,14 @@ func Continue(ctx context.Context, t Target, abort string, opt ApplyOptions) (ro
 	}
 	e := engine(t, p.client.Operation(p.request), release, opt)
 	if abort != "" {
-		return rollout.Abort(ctx, e, abort)
+		out, err := rollout.Abort(ctx, e, abort)
+		if err == nil && t.Record.Installed != nil {
+			err = SettleRunTime(ctx, t, t.running(), op.Bundle.Version)
+		}
+		return out, err
+	}
+	if err := SettleRunTime(ctx, t, op.Bundle.Version, t.running()); err != nil {
+		return rollout.Outcome{}, err
 	}
 	out, err := rollout.Resume(ctx, e, opt.Accept...)
 	if op.Type == rollout.TypeRollback {
@@ -292,11 +302,9 @@ func poolsOfVersion(ctx context.Context, t Target, version string) ([]rollout.Po
 // pinnedRefs are what a stored manifest takes from the site's registry, by digest.
 func pinnedRefs(manifest, host string) []PinnedRef {
 	var out []PinnedRef
-	for _, word := range strings.FieldsFunc(manifest, func(r rune) bool { return strings.ContainsRune(" \t\n\"',[]{}=", r) }) {
-		rest, ok := strings.CutPrefix(word, host+"/")
-		repo, dgst, pinned := strings.Cut(rest, "@")
-		ref := PinnedRef{repo, digest.Digest(dgst)}
-		if ok && pinned && bundle.CheckDigest(ref.Digest) == nil && !slices.Contains(out, ref) {
+	pinned := regexp.MustCompile(regexp.QuoteMeta(host) + `/([a-z0-9._:/-]+)@(sha256:[0-9a-f]{64})`)
+	for _, m := range pinned.FindAllStringSubmatch(manifest, -1) { // in the middle of other text too
+		if ref := (PinnedRef{m[1], digest.Digest(m[2])}); !slices.Contains(out, ref) {
 			out = append(out, ref)
 		}
 	}
@@ -360,6 +368,9 @@ func Rollback(ctx context.Context, t Target, r *RollbackPlan, opt ApplyOptions) 
 		if err := opt.Store.Save(ctx, t.Record); err != nil {
 			return rollout.Outcome{}, err
 		}
+	}
+	if err := SettleRunTime(ctx, t, r.To.Bundle, t.running()); err != nil {
+		return rollout.Outcome{}, err
 	}
 	op := rollout.NewRollback(newID(t.Now), r.Rolls, r.before, r.From, r.To.Number)
 	op.Bundle, op.Actor, op.Prefetch = rollout.BundleRef{Version: r.To.Bundle}, actor(opt.Tool), opt.prefetch()

@@ -84,7 +84,7 @@ func TestDamagedRecordStops(t *testing.T) {
 func TestRewrite(t *testing.T) {
 	in := `apiVersion: v1
 kind: Pod
-metadata: {name: p, annotations: {note: "r.io/a:1 is not replaced inside text"}}
+metadata: {name: p, annotations: {note: "r.io/a:1 is replaced inside text"}}
 spec:
   containers:
   - image: r.io/a:1
@@ -99,10 +99,10 @@ spec: {runtime: {image: r.io/a:1}, r.io/a:1: key}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(out), "reg/r.io/a@sha256:x"); n != 3 {
-		t.Errorf("%d references were rewritten, want 3:\n%s", n, out)
+	if n := strings.Count(string(out), "reg/r.io/a@sha256:x"); n != 4 {
+		t.Errorf("%d references were rewritten, want 4:\n%s", n, out)
 	}
-	for _, want := range []string{"reg/r.io/m@sha256:y", `{reference: "reg/r.io/m@sha256:mounted"}`, "r.io/a:1 is not replaced inside text", "'r.io/a:1': key"} {
+	for _, want := range []string{"reg/r.io/m@sha256:y", `{reference: "reg/r.io/m@sha256:mounted"}`, "reg/r.io/a@sha256:x is replaced inside text", "'r.io/a:1': key"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}

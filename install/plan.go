@@ -59,7 +59,12 @@ type Plan struct {
 	Stays    []string          `json:"stays"` // pools whose pods are not touched
 	Report   preflight.Report  `json:"preflight"`
 	Blocking []string          `json:"blocking,omitempty"` // changes that no upgrade can make
+	RunTime  RunTime           `json:"runTime"`            // how pods find their images that the rendered manifest does not show
 
+	Left []Left `json:"left,omitempty"` // references inside longer text that are not rewritten
+
+	hooks    []preflight.Hook
+	refs     map[string]string
 	load     *Loaded
 	verified bundle.Verified
 	client   *revision.Client
@@ -139,7 +144,7 @@ func prepare(ctx context.Context, t Target, version string) (*Plan, error) {
 	}
 	return &Plan{
 		Version: rel.Version, Head: string(v.Head().Digest), Signers: v.Signers(), Channel: rel.Channel, Fixes: planFixes(v), Release: chart.Release,
-		load: l, verified: v, client: client, mounts: mounts,
+		RunTime: t.Record.Registry.RunTime.Way(), refs: refs, load: l, verified: v, client: client, mounts: mounts,
 		request: revision.Request{Chart: archive, Values: bundle.MergeValues(values, t.Values), Release: chart.Release, Bundle: rel.Version,
 			Post: func(m []byte) ([]byte, error) {
 				m, err := Rewrite(m, refs, mountReferences(mounts, t.Record.Registry.Pull))
@@ -200,8 +205,14 @@ func (p *Plan) compare(ctx context.Context, t Target) error {
 		return fmt.Errorf("rendering release %s: %w", p.Version, err)
 	}
 	p.manifest = rendered.Manifest
+	if p.hooks, err = hooksOf(rendered.Hooks); err != nil {
+		return err
+	}
 	if stray, err := Unpinned([]byte(rendered.Manifest), t.Record.Registry.Pull); err != nil || len(stray) > 0 {
 		return errors.Join(err, strayError(stray))
+	}
+	if p.Left, err = LeftAlone([]byte(rendered.Manifest), p.refs); err != nil {
+		return err
 	}
 	pools := poolsOf(p.verified.Release())
 	if p.Changes, err = p.client.Classify(ctx, rendered.Manifest, prev, pools); err != nil {

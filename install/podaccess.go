@@ -30,11 +30,12 @@ type PodAccess struct {
 	Secret string // of type kubernetes.io/dockerconfigjson; "" = the registry asks for no login
 	CA     bool   // the Secret has the registry's CA too, as ca.crt
 	HTTP   bool   // the registry speaks plain http
+	All    bool   // service accounts show the Secret too, for pods that nothing rendered
 }
 
 // PodAccess is what this address asks of pods.
 func (a Address) PodAccess() PodAccess {
-	p := PodAccess{Pull: a.Pull, Secret: a.PullSecret, HTTP: a.PlainHTTP}
+	p := PodAccess{Pull: a.Pull, Secret: a.PullSecret, HTTP: a.PlainHTTP, All: a.RunTime.Way() == RunTimeMirrors}
 	if a.InCluster != "" {
 		p.Secret, p.CA = PullSecret, true
 	}
@@ -68,6 +69,9 @@ func (p PodAccess) Grant(manifests []byte) ([]byte, error) {
 }
 
 func (p PodAccess) grantObject(o *yaml.Node) {
+	if p.All && p.Secret != "" && textOf(child(o, "kind")) == "ServiceAccount" {
+		addNamed(o, "imagePullSecrets", map[string]any{"name": p.Secret})
+	}
 	spec := o
 	path, ok := podSpecs[textOf(child(o, "kind"))]
 	if !ok {
@@ -104,17 +108,19 @@ func (p PodAccess) names(n *yaml.Node) bool {
 	return n != nil && n.Kind == yaml.ScalarNode && strings.HasPrefix(n.Value, p.Pull+"/")
 }
 
-// fetches tells whether a container is given a reference to fetch by itself: in its command, arguments or environment.
+// fetches tells whether a container is given a reference to fetch by itself: in its command, arguments or environment, there inside longer
+// text too.
 func (p PodAccess) fetches(c *yaml.Node) bool {
+	given := func(n *yaml.Node) bool { return strings.Contains(textOf(n), p.Pull+"/") }
 	for _, list := range []string{"command", "args"} {
 		for _, a := range contentOf(child(c, list)) {
-			if p.names(a) {
+			if given(a) {
 				return true
 			}
 		}
 	}
 	for _, e := range contentOf(child(c, "env")) {
-		if p.names(child(e, "value")) {
+		if given(child(e, "value")) {
 			return true
 		}
 	}
@@ -205,7 +211,19 @@ func (p PodAccess) bring(ctx context.Context, t Target) error {
 	if err != nil {
 		return fmt.Errorf("the login that pods show the registry: %w", err)
 	}
-	config, err := json.Marshal(map[string]any{"auths": map[string]any{p.Pull: map[string]string{"username": found.Username, "password": found.Password}}})
+	login := map[string]string{"username": found.Username, "password": found.Password}
+	auths := map[string]any{p.Pull: login}
+	if p.All {
+		mirrors, _, err := siteregistry.Mirrors(ctx, t.Access.Kube, ns)
+		if err != nil {
+			return err
+		}
+		// A kubelet looks for a login by the host in the reference, and containerd shows what it is given to the mirror.
+		for _, m := range mirrors {
+			auths[m] = login
+		}
+	}
+	config, err := json.Marshal(map[string]any{"auths": auths})
 	if err != nil {
 		return err
 	}
@@ -214,7 +232,7 @@ func (p PodAccess) bring(ctx context.Context, t Target) error {
 		WithData(map[string][]byte{corev1.DockerConfigJsonKey: config, "ca.crt": []byte(found.CA)})
 	_, err = t.Access.Kube.CoreV1().Secrets(t.Access.Namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: "wcbundle", Force: true})
 	if err != nil {
-		return fmt.Errorf("the Secret %s, which lets pods pull from the registry: %w", PullSecret, err)
+		return fmt.Errorf("pull secret %s, which lets pods into the registry: %w", PullSecret, err)
 	}
 	return nil
 }

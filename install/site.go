@@ -162,6 +162,11 @@ func decodeRecord(b []byte) (*Record, error) {
 	if r.APIVersion != RecordVersion {
 		return nil, fmt.Errorf("the site record is of form %.60q: a newer wcbundle wrote it", r.APIVersion)
 	}
+	if w := r.Registry.RunTime; w != "" {
+		if _, err := ParseRunTime(string(w)); err != nil {
+			return nil, fmt.Errorf("reading the site record: registry.runTime: %w", err)
+		}
+	}
 	return &r, nil
 }
 

@@ -33,6 +33,9 @@ func (p *Plan) want(ctx context.Context, t Target) (preflight.Want, error) {
 	for _, pool := range poolsOf(rel) {
 		w.Pools = append(w.Pools, preflightPool(pool, slices.Contains(p.Stays, pool.Name)))
 	}
+	if w.RunTime, err = p.wantRunTime(ctx, t); err != nil {
+		return w, err
+	}
 	free, err := FreeSpace(t.Scratch)
 	w.Scratch = preflight.Space{Where: t.Scratch, Need: p.scratchNeed(t), Free: free, Known: err == nil}
 	return w, nil

@@ -228,6 +228,10 @@ func plainAnswer(err error) answer {
 		return answer{exitError, "name the key by its id too, as in object=LABEL;id=%01; pkcs11-tool --list-objects shows the ids"}
 	case errors.Is(err, fs.ErrNotExist):
 		return answer{exitError, "check the path"}
+	case errors.Is(err, install.ErrNoPolicy):
+		return answer{exitError, "switch MutatingAdmissionPolicy on at the API server (docs/registries.md), or choose another way: wcbundle registry use --run-time mirrors"}
+	case errors.Is(err, install.ErrPolicyIdle):
+		return answer{exitError, "check the API server's --feature-gates (Kubernetes 1.34: MutatingAdmissionPolicy=true), or choose another way: wcbundle registry use --run-time mirrors"}
 	case errors.Is(err, registry.ErrSilent):
 		return answer{exitError, "bring the site's registry up, or check its address and that it speaks http or https as the site's record says; then run it again"}
 	case errors.Is(err, registry.ErrNotFound):

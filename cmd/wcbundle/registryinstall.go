@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +36,7 @@ func installCommand() *cli.Command {
 			&cli.StringFlag{Name: "push", Usage: "host:port by which this machine reaches the registry, where that is not a node's address and port"},
 			&cli.StringFlag{Name: "certs-dir", Value: "/etc/containerd/certs.d", Usage: "folder that containerd's config_path names on the nodes"},
 			&cli.BoolFlag{Name: "skip-nodes", Usage: "leave the nodes' containerd alone: wcbundle registry hosts is run there by other means"},
-			&cli.StringSliceFlag{Name: "mirror", Usage: "registry whose images the nodes take from this one instead; may be repeated"},
+			&cli.StringSliceFlag{Name: "mirror", Usage: "registry whose images the nodes take from this one instead; may be repeated (default: those of before; an empty value for none)"},
 			&cli.StringFlag{Name: "image", Usage: "an image that every node has (default: one is found)"},
 			&cli.DurationFlag{Name: "wait", Value: 5 * time.Minute, Usage: "how long to wait for the registry to become ready"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"}),
@@ -116,7 +117,7 @@ func installRegistry(c *cli.Context) error {
 	}
 	opt := siteregistry.Options{Kube: access.Kube, Dynamic: access.Dynamic, Namespace: c.String("registry-namespace"), Program: program, Arch: what.Arch,
 		Storage: c.String("storage-class"), Size: c.String("size"), NodePort: int32(c.Int("node-port")), Push: c.String("push"), CertsDir: c.String("certs-dir"),
-		SkipNodes: c.Bool("skip-nodes"), Mirrors: c.StringSlice("mirror"), Image: c.String("image"), Wait: c.Duration("wait"), Now: time.Now(),
+		SkipNodes: c.Bool("skip-nodes"), Mirrors: mirrors(c), Image: c.String("image"), Wait: c.Duration("wait"), Now: time.Now(),
 		Progress: func(step string) { fmt.Fprintln(c.App.ErrWriter, step) }}
 	if s.record != nil {
 		opt.Site = s.record.Site
@@ -126,7 +127,7 @@ func installRegistry(c *cli.Context) error {
 		return err
 	}
 	if s.record != nil {
-		to := install.Address{Push: r.Push, Pull: r.Pull, CA: r.CA, InCluster: r.Namespace}
+		to := install.Address{Push: r.Push, Pull: r.Pull, CA: r.CA, InCluster: r.Namespace, RunTime: s.record.Registry.RunTime}
 		if len(s.record.UseRegistry(to, fmt.Sprintf("uid %d", os.Getuid()), time.Now())) > 0 {
 			if err := s.store.Save(c.Context, s.record); err != nil {
 				return err
@@ -134,6 +135,14 @@ func installRegistry(c *cli.Context) error {
 		}
 	}
 	return show(c, r, func(w io.Writer) error { return registryTable(w, r, s.record != nil) })
+}
+
+// mirrors are those that the flag names, and not nil where it names none; nil without it.
+func mirrors(c *cli.Context) []string {
+	if !c.IsSet("mirror") {
+		return nil
+	}
+	return append([]string{}, slices.DeleteFunc(c.StringSlice("mirror"), func(m string) bool { return m == "" })...)
 }
 
 func registryTable(w io.Writer, r siteregistry.Result, recorded bool) error {

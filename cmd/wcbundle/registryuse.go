@@ -30,6 +30,7 @@ func useCommand() *cli.Command {
 			&cli.StringFlag{Name: "cert", Usage: "client certificate that the registry wants, in PEM"},
 			&cli.StringFlag{Name: "key", Usage: "its key in PEM"},
 			&cli.StringFlag{Name: "pull-secret", Usage: "Secret of type kubernetes.io/dockerconfigjson in the release's namespace that pods are to show the registry"},
+			runTimeFlag(""),
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"}),
 		Action: use,
 	}
@@ -41,7 +42,7 @@ func addressFlags(c *cli.Context, a install.Address, prefix string) (install.Add
 		if a.Pull == a.Push {
 			a.Pull = "" // it follows
 		}
-		a.Push = c.String("registry")
+		a.Push, a.InCluster = c.String("registry"), "" // one that is named is not the one that the cluster says
 	}
 	if c.IsSet("pull-from") {
 		a.Pull = c.String("pull-from")
@@ -92,12 +93,17 @@ func use(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("run-time") {
+		if to.RunTime, err = runTime(c, s.access, to.InCluster); err != nil {
+			return err
+		}
+	}
 	changes := s.record.Registry.Compare(to)
 	table := func(w io.Writer) error { return settingsTable(w, changes) }
 	if len(changes) == 0 {
 		return show(c, []install.SettingChange{}, table)
 	}
-	reg, err := (&site{record: &install.Record{Registry: to}}).registry(c)
+	reg, err := (&site{record: &install.Record{Registry: to}, access: s.access}).registry(c)
 	if err != nil {
 		return err
 	}
@@ -110,7 +116,8 @@ func use(c *cli.Context) error {
 	if ok, err := confirm(c, "reach the registry of site "+s.record.Site+" like that?"); err != nil || !ok {
 		return err
 	}
-	moved := s.record.Registry.Push != to.Push
+	was := s.record.Registry
+	moved := was.Push != to.Push
 	s.record.UseRegistry(to, fmt.Sprintf("uid %d", os.Getuid()), time.Now())
 	if err := s.store.Save(c.Context, s.record); err != nil {
 		return err
@@ -118,7 +125,55 @@ func use(c *cli.Context) error {
 	if moved && len(s.record.Loads) > 0 {
 		fmt.Fprintf(c.App.ErrWriter, "the releases that this site has are not known to be in %s: load those that you need again\n", to.Push)
 	}
+	if was.RunTime.Way() != to.RunTime.Way() {
+		if err := s.settle(c, was); err != nil {
+			return err
+		}
+	}
 	return show(c, changes, table)
+}
+
+// settle lets the cluster have what the new way needs at once, for the release that runs, and takes away what the old one had. Without a
+// release, or without a cluster, apply does.
+func (s *site) settle(c *cli.Context, was install.Address) error {
+	if s.access == nil {
+		fmt.Fprintln(c.App.ErrWriter, "name the cluster with --kubeconfig to let it have this at once; else the next apply brings what is needed, and takes nothing away")
+		return nil
+	}
+	if err := install.LeaveRunTime(c.Context, s.access, was.RunTime, was.PodAccess().Secret); err != nil {
+		return err
+	}
+	i := s.record.Installed
+	if i == nil || was.Push != s.record.Registry.Push {
+		return nil
+	}
+	reg, err := s.registry(c)
+	if err != nil {
+		return err
+	}
+	t := install.Target{Access: s.access, Registry: reg, Record: s.record, Now: time.Now()}
+	return install.SettleRunTime(c.Context, t, i.Version)
+}
+
+// runTimeFlag is the way for pods that are made at run time.
+func runTimeFlag(value string) cli.Flag {
+	return &cli.StringFlag{Name: "run-time", Value: value, Usage: "how pods that an operator or a hook makes find their images: policy, mirrors, none, or auto for the first of these that the cluster has"}
+}
+
+// runTime is the way that the flag names, or that auto chooses; what was chosen is printed.
+func runTime(c *cli.Context, access *install.Access, inCluster string) (install.RunTime, error) {
+	if name := c.String("run-time"); name != "auto" {
+		way, err := install.ParseRunTime(name)
+		if err != nil {
+			return "", usageError{"--run-time " + err.Error() + ", auto"}
+		}
+		return way, nil
+	}
+	way, err := install.ChooseRunTime(c.Context, access, inCluster)
+	if err == nil && access != nil {
+		fmt.Fprintf(c.App.ErrWriter, "pods made at run time: %s\n", way.Means())
+	}
+	return way, err
 }
 
 func settingsTable(w io.Writer, changes []install.SettingChange) error {

@@ -182,6 +182,10 @@ func planTable(w io.Writer, p *install.Plan) error {
 	for _, f := range p.Fixes {
 		fmt.Fprintf(w, "Fixes %s in %s\n", f.ID, strings.Join(f.In, ", "))
 	}
+	fmt.Fprintf(w, "Pods made at run time: %s\n", p.RunTime.Means())
+	for _, l := range p.Left {
+		fmt.Fprintf(w, "Not rewritten: %s\n", l)
+	}
 	fmt.Fprintf(w, "\nPOOL\tOBJECT\tCHANGE\tWHY\n")
 	changeRows(w, p.Changes)
 	fmt.Fprintln(w)

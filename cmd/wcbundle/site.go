@@ -41,6 +41,7 @@ func acceptFlags() []cli.Flag {
 		&cli.StringFlag{Name: "registry-cert", Usage: "client certificate that the registry wants, in PEM; the record keeps the path"},
 		&cli.StringFlag{Name: "registry-key", Usage: "its key in PEM; the record keeps the path"},
 		&cli.StringFlag{Name: "pull-secret", Usage: "Secret of type kubernetes.io/dockerconfigjson in the release's namespace that pods are to show the registry"},
+		runTimeFlag("auto"),
 		&cli.StringSliceFlag{Name: "approver", Usage: "public key of this site's own whose consent apply asks for (wcbundle approve); may be repeated"},
 		&cli.IntFlag{Name: "approvals", Value: 1, Usage: "how many of the approvers must agree"},
 		&cli.StringFlag{Name: "adopt", Usage: "the site is not new, its record was lost: take over what its registry proves; the text says why, for the record"},
@@ -193,6 +194,9 @@ func trustAccept(c *cli.Context) error {
 func newRecord(c *cli.Context, access *install.Access, t *sign.Trust, raw []byte) (*install.Record, error) {
 	to, err := firstAddress(c, access)
 	if err != nil {
+		return nil, err
+	}
+	if to.RunTime, err = runTime(c, access, to.InCluster); err != nil {
 		return nil, err
 	}
 	return &install.Record{APIVersion: install.RecordVersion, Site: c.String("site"), Product: t.Product(), Trust: raw, TrustAt: time.Now().UTC().Truncate(time.Second),

@@ -29,6 +29,7 @@ type siteStatus struct {
 	Accepted  map[string]install.Accepted `json:"accepted,omitempty"`
 	Newest    time.Time                   `json:"newestSignature,omitzero"`
 	Trust     trustStatus                 `json:"trust"`
+	RunTime   install.RunTime             `json:"runTime"` // how pods made at run time find their images
 	Loads     []install.Loaded            `json:"loads,omitempty"`
 	Open      []bundle.Contained          `json:"open,omitempty"`    // fixes that are loaded and do not run
 	Revoked   bool                        `json:"revoked,omitempty"` // what runs was revoked
@@ -60,7 +61,7 @@ func runStatus(c *cli.Context) error {
 
 func readStatus(c *cli.Context, s *site) (siteStatus, error) {
 	r := s.record
-	st := siteStatus{Site: r.Site, Product: r.Product, Installed: r.Installed, Accepted: r.Accepted, Newest: r.ClockFloor, Loads: r.Loads, Open: r.Open(), Notes: r.Notes}
+	st := siteStatus{Site: r.Site, Product: r.Product, Installed: r.Installed, Accepted: r.Accepted, Newest: r.ClockFloor, Loads: r.Loads, Open: r.Open(), Notes: r.Notes, RunTime: r.Registry.RunTime.Way()}
 	t, err := sign.ParseTrust(r.Trust)
 	if err != nil {
 		return st, fmt.Errorf("the site's trust policy: %w", err)
@@ -107,6 +108,7 @@ func statusTable(w io.Writer, st siteStatus, now time.Time) error {
 	if st.Trust.Expires != "" {
 		fmt.Fprintf(w, "\tit lets nothing in from %s on\n", st.Trust.Expires)
 	}
+	fmt.Fprintf(w, "run time\t%s\n", st.RunTime.Means())
 	for _, l := range st.Loads {
 		fmt.Fprintf(w, "loaded\t%s by %s at %s\n", l.Version, l.By, l.At.Format(time.RFC3339))
 	}

@@ -26,7 +26,7 @@ func Check(s Snapshot, w Want, now time.Time) Report {
 		{"GPU-SLOTS", c.gpuSlots}, {"GPU-PRESENT", c.gpuPresent}, {"NODE-STATE", c.nodeState}, {"QUOTA", c.quota},
 		{"SC-PRESENT", c.scPresent}, {"SC-CHANGED", c.scChanged},
 		{"CERT-TLS", c.certTLS}, {"CERT-APISERVER", c.certServer},
-		{"IMG-PRESENT", c.imgPresent}, {"MODEL-PRESENT", c.modelPresent}, {"IMG-VOLUME", c.imageVolumes}, {"DELTA-SPACE", c.deltaSpace},
+		{"IMG-PRESENT", c.imgPresent}, {"MODEL-PRESENT", c.modelPresent}, {"IMG-VOLUME", c.imageVolumes}, {"RUN-TIME", c.runTime}, {"DELTA-SPACE", c.deltaSpace},
 		{"HELM-STATE", c.helmState}, {"HELM-SIZE", c.helmSize}, {"OP-OPEN", c.opOpen},
 		{"WAYPOINT", c.waypoint}, {"K8S-VERSION", c.k8sVersion},
 	}

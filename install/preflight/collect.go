@@ -71,6 +71,7 @@ func Collect(ctx context.Context, c Clients) (Snapshot, []CollectError) {
 	fill(ctx, "TLS secrets", &s.TLSSecrets, &errs, c.tlsSecrets)
 	fill(ctx, "helm revisions", &s.Revisions, &errs, c.revisions)
 	fill(ctx, "operation", &s.Operation, &errs, c.operation)
+	fill(ctx, "admission policies", &s.PodPolicy, &errs, c.podPolicy)
 	return s, errs
 }
 

@@ -30,6 +30,8 @@
 //	IMG-PRESENT     block     a rendered image is not in the release or not in the registry
 //	MODEL-PRESENT   block     a model is not in the registry
 //	IMG-VOLUME      block     a node that a pod with image volumes may run on cannot mount them (warn: nobody can see whether it does)
+//	RUN-TIME        block     the cluster lacks what the site's way for pods made at run time needs, or a hook's image is out of
+//	                          its reach (warn: a registry that references name is not mirrored)
 //	DELTA-SPACE     block     scratch disk or memory is less than loading the patch needs
 //	HELM-STATE      block     the last revision is pending or failed, or the history is damaged
 //	HELM-SIZE       block     the release record is over 1 MiB (warn: over 768 KiB)

@@ -34,6 +34,7 @@ type Snapshot struct {
 	TLSSecrets     Section[[]TLSSecret]    `json:"tlsSecrets"`
 	Revisions      Section[[]Revision]     `json:"revisions"` // ascending
 	Operation      Section[Operation]      `json:"operation"`
+	PodPolicy      Section[string]         `json:"podPolicy"` // version of the API that has MutatingAdmissionPolicy; empty = not served
 }
 
 // Quantities are amounts by Kubernetes resource name: cpu in thousandths, memory and storage in bytes, the rest counts.

@@ -21,6 +21,8 @@ type Want struct {
 	Memory   Space    // memory that loading needs
 	Stored   int      // size of the Helm record to be written, in bytes; 0 = judge by the last one
 
+	RunTime RunTime
+
 	Baseline *Baseline // nil = none recorded yet
 }
 

@@ -60,3 +60,23 @@ func reachable(nodes []corev1.Node, cert []byte) []string {
 	}
 	return out
 }
+
+// Mirrors are the registries whose images the nodes take from the one in the cluster, as Install has set them up; none where the nodes
+// were left alone, and then it is not known what they have.
+func Mirrors(ctx context.Context, kube kubernetes.Interface, namespace string) (mirrors []string, known bool, err error) {
+	d, err := kube.AppsV1().DaemonSets(namespace).Get(ctx, nodesName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("what the nodes know of registries: %w", err)
+	}
+	for _, c := range d.Spec.Template.Spec.Containers {
+		for i, arg := range c.Command {
+			if arg == "--mirror" && i+1 < len(c.Command) {
+				mirrors = append(mirrors, c.Command[i+1])
+			}
+		}
+	}
+	return mirrors, true, nil
+}

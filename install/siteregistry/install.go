@@ -37,7 +37,7 @@ type Options struct {
 	NodePort  int32         // 0 = the cluster chooses
 	CertsDir  string        // the folder that containerd's config_path names on the nodes; default /etc/containerd/certs.d
 	SkipNodes bool          // leave the nodes' containerd alone: they know the registry's CA already
-	Mirrors   []string      // registries whose images containerd takes from this one
+	Mirrors   []string      // registries whose images containerd takes from this one; nil = those of before
 	Push      string        // host:port by which the operator reaches it, where that is no node's address and port
 	Image     string        // an image that the nodes have; "" = one is found
 	Wait      time.Duration // for the registry to become ready; default 5 minutes
@@ -155,6 +155,11 @@ func (i *installer) choose(ctx context.Context) error {
 	}
 	slices.Sort(on)
 	o := i.opt
+	if o.Mirrors == nil {
+		if o.Mirrors, _, err = Mirrors(ctx, o.Kube, o.Namespace); err != nil {
+			return err
+		}
+	}
 	size, err := resource.ParseQuantity(o.Size)
 	if err != nil || size.Sign() <= 0 {
 		return fmt.Errorf("%.40q is no size such as 500Gi", o.Size)
