@@ -87,13 +87,15 @@ start_etcd() { # without fsync: nothing in it outlives the test
 # Beta in Kubernetes 1.34, and off by default.
 image_volumes() { [ "$CONTAINERD" = 2 ] && echo ImageVolume=true || echo ImageVolume=false; }
 
+# MutatingAdmissionPolicy is beta in 1.34, and off: with it pods that are made at run time find their images (docs/registries.md).
 start_api_server() {
   local pki=$STATE/pki
   cd "$STATE" # it writes into its working directory
   daemon kube-apiserver nsenter --net="/run/netns/$NETNS" "$BIN/kube-apiserver" \
     --etcd-servers=http://127.0.0.1:2379 --advertise-address="$CONTROL_IP" --bind-address=0.0.0.0 --secure-port=6443 \
     --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" --client-ca-file="$pki/ca.crt" \
-    --authorization-mode=Node,RBAC --feature-gates="$(image_volumes)" --enable-admission-plugins=NodeRestriction --allow-privileged=true \
+    --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
+    --feature-gates="MutatingAdmissionPolicy=true,$(image_volumes)" --runtime-config=admissionregistration.k8s.io/v1beta1=true \
     --kubelet-client-certificate="$pki/apiserver-kubelet-client.crt" \
     --kubelet-client-key="$pki/apiserver-kubelet-client.key" \
     --kubelet-certificate-authority="$pki/ca.crt" --kubelet-preferred-address-types=InternalIP \

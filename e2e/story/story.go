@@ -89,6 +89,7 @@ func (s *Story) Steps() ([]Step, []string) {
 		{Step{"preflight, plan and apply 2.8.0", s.install}, true},
 		{Step{"verify and load the patch; every digest equals the full bundle's", s.loadPatch}, false},
 		{Step{"plan and apply 2.9.0 pool by pool in one Helm revision", s.upgrade}, true},
+		{Step{"a pod that an operator makes at run time", s.madeAtRunTime}, true},
 		{Step{"rollback to the previous release", s.rollback}, true},
 		{Step{"a release whose model server never becomes ready", s.badRelease}, true},
 		{Step{"T37 the security team's drop: out of turn, with its CVE, and not to be undone", s.drop}, true},
