@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
 // comparing remembers whether a registry compares what it gets with the digest that it is told.
@@ -30,42 +31,43 @@ func (r *Registry) compares(ctx context.Context, repo string) bool {
 	if c.asked {
 		return c.does
 	}
-	status, err := r.sendWrong(ctx, repo)
+	refused, err := r.refusesWrong(ctx, repo)
 	if err != nil {
 		return false // asked again for the next blob
 	}
-	c.asked, c.does = true, status == http.StatusBadRequest
+	c.asked, c.does = true, refused
 	return c.does
 }
 
-// sendWrong gives the registry's answer to a blob with a wrong digest.
-func (r *Registry) sendWrong(ctx context.Context, repo string) (int, error) {
+// refusesWrong sends a blob with a wrong digest. Only the answer that says that it is the digest counts as a refusal of it.
+func (r *Registry) refusesWrong(ctx context.Context, repo string) (bool, error) {
 	b := make([]byte, 64)
 	if _, err := rand.Read(b); err != nil {
-		return 0, err
+		return false, err
 	}
 	wrong := ocispec.Descriptor{Digest: digest.FromBytes(append(bytes.Clone(b), 0)), Size: int64(len(b))}
 	u := &Upload{Repo: repo, Blob: wrong, hash: newMarked(), Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }}
 	u.hash.off = true
 	if err := r.openSession(ctx, u); err != nil {
-		return 0, err
+		return false, err
 	}
 	err := r.sendPiece(ctx, u)
 	if err != nil && noChunks(answerOf(err)) {
-		return 0, nil // not in this way, which then is not that of blobs either
+		return false, nil // not in this way, which then is not that of blobs either
 	}
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	err = r.commit(ctx, u)
 	if err == nil { // it has stored them under a name that is not theirs
 		if err := r.Delete(ctx, repo, wrong); err != nil && !errors.Is(err, ErrNoDelete) {
-			return 0, err
+			return false, err
 		}
-		return http.StatusCreated, nil
+		return false, nil
 	}
-	if status := answerOf(err); status != 0 {
-		return status, nil
+	var answer *errcode.ErrorResponse
+	if errors.As(err, &answer) && answer.StatusCode < 500 {
+		return answer.StatusCode == http.StatusBadRequest && spoiledOnTheWay(answer), nil
 	}
-	return 0, err
+	return false, err
 }

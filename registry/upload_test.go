@@ -361,6 +361,9 @@ func TestUploadHashesOnce(t *testing.T) {
 		"takes no chunks": func(f *front, w http.ResponseWriter, q *http.Request) bool {
 			return q.Method == http.MethodPatch && refuse(w, http.StatusMethodNotAllowed)
 		},
+		"refuses for another reason": func(f *front, w http.ResponseWriter, q *http.Request) bool {
+			return q.Method == http.MethodPut && refuse(w, http.StatusBadRequest)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, r := behind(t)

@@ -1,11 +1,13 @@
 package siteregistry
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -211,7 +213,7 @@ func pushTo(svc *corev1.Service, nodes []string) string {
 	return net.JoinHostPort(nodes[0], fmt.Sprint(svc.Spec.Ports[0].NodePort))
 }
 
-// sendProgram brings the parts that are not there. A part that is there is whole: the API server took it or did not.
+// sendProgram brings the parts that are not there. A part that is there and has other bytes is not one of ours, whatever its name: it is replaced.
 func (i *installer) sendProgram(ctx context.Context) error {
 	sum := sha256.New()
 	size, err := io.Copy(sum, io.NewSectionReader(i.opt.Program, 0, 1<<62))
@@ -222,13 +224,13 @@ func (i *installer) sendProgram(ctx context.Context) error {
 		return err
 	}
 	p := i.set.program
-	have, err := i.opt.Kube.CoreV1().ConfigMaps(i.opt.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labelParts + "=" + p.prefix, ResourceVersion: "0"})
+	have, err := i.opt.Kube.CoreV1().ConfigMaps(i.opt.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labelParts + "=" + p.prefix})
 	if err != nil {
 		return err
 	}
-	there := map[string]bool{}
+	there := map[string]corev1.ConfigMap{}
 	for _, cm := range have.Items {
-		there[cm.Name] = true
+		there[cm.Name] = cm
 	}
 	seed, err := Seed(i.opt.Arch)
 	if err != nil {
@@ -248,15 +250,20 @@ func (i *installer) sendProgram(ctx context.Context) error {
 	return i.create(ctx, there, p.seed(i.opt.Namespace, seed))
 }
 
-func (i *installer) create(ctx context.Context, there map[string]bool, cm *corev1.ConfigMap) error {
-	if there[cm.Name] {
-		return nil
+func (i *installer) create(ctx context.Context, there map[string]corev1.ConfigMap, cm *corev1.ConfigMap) error {
+	parts := i.opt.Kube.CoreV1().ConfigMaps(i.opt.Namespace)
+	if old, ok := there[cm.Name]; ok {
+		if maps.EqualFunc(old.BinaryData, cm.BinaryData, bytes.Equal) && old.Immutable != nil && *old.Immutable {
+			return nil
+		}
+		if err := parts.Delete(ctx, cm.Name, metav1.DeleteOptions{}); err != nil {
+			return err
+		}
 	}
-	_, err := i.opt.Kube.CoreV1().ConfigMaps(i.opt.Namespace).Create(ctx, cm, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		err = nil
+	if _, err := parts.Create(ctx, cm, metav1.CreateOptions{}); err != nil { // one of that name which is not labelled as ours is an error too
+		return fmt.Errorf("part %s of the registry's program: %w", cm.Name, err)
 	}
-	return err
+	return nil
 }
 
 // volume makes the claim, and leaves one that is there as it is.
