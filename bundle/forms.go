@@ -125,12 +125,17 @@ type Pool struct {
 	MaxSurge       string     `json:"maxSurge,omitempty"`       // integer, percentage or auto (from free GPU slots)
 	ReadyTimeout   string     `json:"readyTimeout,omitempty"`   // Go duration per replica, default 10m
 	Gates          Gates      `json:"gates,omitzero"`
+	Canary         *Canary    `json:"canary,omitempty"` // replicas that go first and pass the gates before the others follow
+	Drain          *Drain     `json:"drain,omitempty"`  // asked of each replica before it is replaced; not for a Deployment
+	Hold           *Hold      `json:"hold,omitempty"`   // for workloads of a kind that is not known
 }
 
-// Workload names one object that owns pods: Deployment or StatefulSet.
+// Workload names one object that owns pods: a Deployment, StatefulSet or LeaderWorkerSet; or, with its apiVersion and the pool's hold,
+// a custom object.
 type Workload struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
+	APIVersion string `json:"apiVersion,omitempty"`
+	Kind       string `json:"kind"`
+	Name       string `json:"name"`
 }
 
 // Gates are the checks after a pool's replicas are replaced. Soak is a Go duration during which they must keep passing.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -194,18 +193,8 @@ func checkPools(pools []Pool) error {
 			return fmt.Errorf("pool %s is there twice", p.Name)
 		}
 		seen[p.Name] = true
-		if len(p.Workloads) == 0 {
-			return fmt.Errorf("pool %s has no workloads", p.Name)
-		}
-		for _, w := range p.Workloads {
-			if !slices.Contains([]string{"Deployment", "StatefulSet"}, w.Kind) {
-				return fmt.Errorf("pool %s: kind %.40q is neither Deployment nor StatefulSet", p.Name, w.Kind)
-			}
-		}
-		for what, d := range map[string]string{"readyTimeout": p.ReadyTimeout, "gates.soak": p.Gates.Soak} {
-			if _, err := time.ParseDuration(d); d != "" && err != nil {
-				return fmt.Errorf("pool %s: %s %.40q is not a duration such as 10m", p.Name, what, d)
-			}
+		if err := p.check(); err != nil {
+			return err
 		}
 		if err := checkGates(p); err != nil {
 			return err

@@ -31,7 +31,12 @@ type ApplyOptions struct {
 	OnEvent   func(rollout.Progress)
 	Tool      string // version of this program, for the record
 	Accept    []string
-	Despite   string // why Rollback may go back to a revoked release; "" = it may not. It goes into the record
+	Reason    string          // of what a person decides, for the record
+	Limits    rollout.Limits  // how far this run goes
+	Trial     *rollout.Trial  // the pool, or some of its replicas, that goes first and waits to be promoted or dropped
+	Promote   bool            // the canary that waits
+	Stop      <-chan struct{} // closed: pause at the next safe point
+	Despite   string          // why Rollback may go back to a revoked release; "" = it may not. It goes into the record
 }
 
 // Apply makes the plan's revision with every changed pool on hold and replaces the pools one by one. A plan whose
@@ -63,8 +68,22 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 		op.OnFailure = opt.OnFailure
 	}
 	op.Prefetch = opt.prefetch()
+	if err := opt.bound(&op); err != nil {
+		return rollout.Outcome{}, err
+	}
 	out, err := rollout.Run(ctx, engine(t, p.client.Operation(p.request), p.Release, opt), op)
 	return out, installed(ctx, t, opt, out, err, p)
+}
+
+// bound gives the operation its limits and its canary.
+func (o ApplyOptions) bound(op *rollout.State) error {
+	if err := op.Limit(o.Limits); err != nil {
+		return err
+	}
+	if o.Trial == nil {
+		return nil
+	}
+	return op.Try(o.Trial.Pool, o.Trial.Replicas)
 }
 
 // installed raises the record after a success. After a way back what runs again has its references first.
@@ -83,11 +102,22 @@ func installed(ctx context.Context, t Target, opt ApplyOptions, out rollout.Outc
 func engine(t Target, r rollout.Releaser, release string, opt ApplyOptions) rollout.Engine {
 	a := actor(opt.Tool)
 	return rollout.Engine{Config: t.Access.Config, Kube: t.Access.Kube, Releaser: r, Namespace: t.Access.Namespace, Release: release,
-		Holder: fmt.Sprintf("%s/%d", a.Host, os.Getpid()), OnEvent: opt.OnEvent,
+		Holder: fmt.Sprintf("%s/%d", a.Host, os.Getpid()), OnEvent: opt.OnEvent, By: a.User + "@" + a.Host, Stop: opt.Stop, Outage: t.outage,
 		Fetcher: prefetch.Fetcher{Kube: t.Access.Kube, Namespace: t.Access.Namespace, Release: release},
 		Scrub: func(ctx context.Context) (func(string) string, error) {
 			return support.Cleaner(ctx, support.Request{Kube: t.Access.Kube, Namespaces: []string{t.Access.Namespace}, Now: t.Now})
 		}}
+}
+
+// outage says that the registry does not answer: pods of the release that ran need it as much as new ones.
+func (t Target) outage(ctx context.Context) string {
+	if t.Registry == nil {
+		return ""
+	}
+	if err := t.Registry.Ping(ctx); err != nil {
+		return "the site's registry does not answer: " + err.Error()
+	}
+	return ""
 }
 
 func (o ApplyOptions) prefetch() string {
@@ -115,46 +145,6 @@ func newID(now time.Time) string {
 // OpenOperation reads the record of the newest operation, finished or not.
 func OpenOperation(ctx context.Context, a *Access, release string) (rollout.State, error) {
 	return rollout.NewStore(a.Kube, a.Namespace, release).Load(ctx)
-}
-
-// Continue takes up the operation that a killed or held run left: resume, or abort with a reason.
-func Continue(ctx context.Context, t Target, abort string, opt ApplyOptions) (rollout.Outcome, error) {
-	release, err := releaseName(ctx, t)
-	if err != nil {
-		return rollout.Outcome{}, err
-	}
-	op, err := OpenOperation(ctx, t.Access, release)
-	if err != nil {
-		return rollout.Outcome{}, err
-	}
-	t.Began = op.StartedAt
-	p := &Plan{Release: release}
-	if op.Type == rollout.TypeRollback || abort != "" { // the way back needs nothing of the release
-		if p.client, err = client(t); err != nil {
-			return rollout.Outcome{}, err
-		}
-		p.request = revision.Request{Release: release, Bundle: op.Bundle.Version}
-	} else if p, err = prepare(ctx, t, op.Bundle.Version); err != nil {
-		return rollout.Outcome{}, err
-	} else if err := p.bringMountables(ctx, t); err != nil {
-		return rollout.Outcome{}, err
-	}
-	e := engine(t, p.client.Operation(p.request), release, opt)
-	if abort != "" {
-		out, err := rollout.Abort(ctx, e, abort)
-		if err == nil && t.Record.Installed != nil {
-			err = SettleRunTime(ctx, t, t.running(), op.Bundle.Version)
-		}
-		return out, err
-	}
-	if err := SettleRunTime(ctx, t, op.Bundle.Version, t.running()); err != nil {
-		return rollout.Outcome{}, err
-	}
-	out, err := rollout.Resume(ctx, e, opt.Accept...)
-	if op.Type == rollout.TypeRollback {
-		return out, err
-	}
-	return out, installed(ctx, t, opt, out, err, p)
 }
 
 func client(t Target) (*revision.Client, error) {

@@ -286,6 +286,18 @@ func poolsOf(r *bundle.Release) []rollout.Pool {
 		for _, w := range p.Workloads {
 			q.Workloads = append(q.Workloads, rollout.Workload(w))
 		}
+		if c := p.Canary; c != nil {
+			q.Canary = &rollout.Canary{Replicas: c.Replicas, Soak: duration(c.Soak)}
+		}
+		if d := p.Drain; d != nil {
+			q.Drain = &rollout.Drain{Port: d.Port, Method: d.Method, Path: d.Path, Until: d.Until, Expect: rollout.HTTPExpect(d.Expect), Timeout: duration(d.Timeout)}
+		}
+		if h := p.Hold; h != nil {
+			q.Hold = &rollout.HoldRule{Ready: h.Ready, Pods: h.Pods}
+			for _, f := range h.Set {
+				q.Hold.Set = append(q.Hold.Set, rollout.HoldField(f))
+			}
+		}
 		for _, g := range p.Gates.Post {
 			q.Gates.Post = append(q.Gates.Post, rollout.Gate{ID: g.ID, HTTP: &rollout.HTTPGate{
 				Path: g.HTTP.Path, Port: g.HTTP.Port, Expect: rollout.HTTPExpect(g.HTTP.Expect)}})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // act performs one action and returns its answer. An error is one that may pass: the action is tried again.
@@ -18,29 +20,29 @@ func (r *run) act(ctx context.Context, s State, a Action) (Event, error) {
 		return r.revert(ctx, s)
 	case DoFetch:
 		return r.fetch(ctx, s, p)
+	case DoMeasure:
+		return r.measure(ctx, p.Pool)
+	case DoDrain:
+		return r.watchful(ctx, s, r.drain)
 	case DoRelease:
 		if err := r.clear(ctx); err != nil { // the pods need the room
 			return Event{}, err
 		}
-		return Event{Kind: EvReleased}, r.cluster.release(ctx, p.Pool)
+		return Event{Kind: EvReleased}, r.release(ctx, s, *p)
 	case DoObserve:
-		seen, _, err := r.cluster.observe(ctx, *p, s.Back() || s.Type == TypeRollback, r.Now())
-		return Event{Kind: EvObserved, Seen: seen}, err
+		return r.watchful(ctx, s, r.observe)
 	case DoCheck:
-		return r.check(ctx, *p)
+		return r.watchful(ctx, s, r.check)
 	case DoRehold:
 		if err := r.clear(ctx); err != nil {
 			return Event{}, err
 		}
-		if p == nil {
-			return Event{Kind: EvReheld}, nil
-		}
-		return Event{Kind: EvReheld}, r.cluster.rehold(ctx, p.Pool, s.ID)
+		return Event{Kind: EvReheld}, r.rehold(ctx, s, p)
 	case DoEvidence:
 		if p == nil {
 			return Event{Kind: EvEvidence}, nil
 		}
-		return Event{Kind: EvEvidence, Lines: r.clean(ctx, r.cluster.evidence(ctx, *p))}, nil
+		return Event{Kind: EvEvidence, Lines: r.clean(ctx, r.cluster.evidence(ctx, *p)), Outage: r.outage(ctx, *p)}, nil
 	case DoFinalize:
 		return Event{Kind: EvFinal}, r.finalize(ctx, s)
 	}
@@ -94,9 +96,80 @@ func (r *run) revert(ctx context.Context, s State) (Event, error) {
 	return Event{Kind: EvReverted, Revision: res.Revision}, nil
 }
 
+// measure says how a pool is before it is touched.
+func (r *run) measure(ctx context.Context, p Pool) (Event, error) {
+	before, err := r.cluster.count(ctx, p)
+	if err != nil {
+		return Event{}, err
+	}
+	down, _, err := r.cluster.nodes(ctx)
+	if err != nil { // whoever may not list nodes has no outage to compare with
+		down = 0
+	}
+	return Event{Kind: EvMeasured, Before: before, NodesDown: down}, ctx.Err()
+}
+
+// release lets a pool roll. On the way back, pods that were drained and not replaced are replaced: they serve nobody any more.
+func (r *run) release(ctx context.Context, s State, p PoolState) error {
+	if s.Back() && p.Drain != nil {
+		if err := r.cluster.dropDrained(ctx, p.Pool); err != nil {
+			return err
+		}
+	}
+	return r.cluster.release(ctx, p.Pool, s.ID, p.Upto)
+}
+
+// rehold stops a pool, or, without one, all that have not had their turn.
+func (r *run) rehold(ctx context.Context, s State, p *PoolState) error {
+	if p != nil {
+		return r.cluster.rehold(ctx, p.Pool, s.ID)
+	}
+	for i := range s.Pools {
+		if s.Pools[i].State != PoolWaiting || s.Pools[i].CanaryDone {
+			continue
+		}
+		if err := r.cluster.rehold(ctx, s.Pools[i].Pool, s.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watchful looks at the pools on hold, too, while it does something about the one whose turn it is.
+func (r *run) watchful(ctx context.Context, s State, do func(context.Context, State, PoolState) (Event, error)) (Event, error) {
+	ev, err := do(ctx, s, *s.pool(s.Pool))
+	if err == nil && s.Phase == Rolling {
+		ev.Drift, err = r.drift(ctx, s)
+	}
+	return ev, err
+}
+
+// look is at a pool by the watches, which cost nothing. What moves the operation on is asked of the API server itself.
+func (r *run) look(ctx context.Context, p PoolState, back bool) (Seen, []corev1.Pod, error) {
+	if r.watched != nil {
+		c := r.cluster
+		c.from = r.watched
+		seen, pods, err := c.observe(ctx, p, back, r.Now())
+		if err == nil && !seen.Done && seen.Failed == "" {
+			return seen, pods, nil
+		}
+	}
+	return r.cluster.observe(ctx, p, back, r.Now())
+}
+
+func (r *run) observe(ctx context.Context, s State, p PoolState) (Event, error) {
+	if p.Upto > 0 {
+		if err := r.cluster.release(ctx, p.Pool, s.ID, p.Upto); err != nil {
+			return Event{}, err
+		}
+	}
+	seen, _, err := r.look(ctx, p, s.Back() || s.Type == TypeRollback)
+	return Event{Kind: EvObserved, Seen: seen}, err
+}
+
 // check looks and asks the gates. Nobody is asked while a replica is not ready: the look alone fails the round.
-func (r *run) check(ctx context.Context, p PoolState) (Event, error) {
-	seen, pods, err := r.cluster.observe(ctx, p, false, r.Now())
+func (r *run) check(ctx context.Context, _ State, p PoolState) (Event, error) {
+	seen, pods, err := r.look(ctx, p, false)
 	if err != nil {
 		return Event{}, err
 	}

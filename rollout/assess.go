@@ -16,11 +16,13 @@ const (
 	unschedulable = 5 * time.Minute
 )
 
-// deploymentView is what a Deployment's verdict is made of. Pods are all of its selector, newHash the newest template's.
+// deploymentView is what a Deployment's verdict is made of. Pods are all of its selector, newHash the newest template's. With upto, the
+// question is only whether so many replicas are new.
 type deploymentView struct {
 	d       *appsv1.Deployment
 	pods    []corev1.Pod
 	newHash string
+	upto    int
 }
 
 // assessDeployment says how far a released Deployment is. Counts of the status are believed only for the current
@@ -32,7 +34,11 @@ func assessDeployment(v deploymentView, releasedAt, now time.Time) Seen {
 	news := podsWith(v.pods, appsv1.DefaultDeploymentUniqueLabelKey, v.newHash)
 	seen.Restarts = restarts(news)
 	if v.newHash != "" {
-		seen.Ready = countReady(news)
+		seen.Ready, seen.New = countReady(news), alive(news)
+	}
+	some := v.upto > 0 && v.upto < want
+	if some && st.ObservedGeneration >= v.d.Generation {
+		return assessSome(v, seen, news, now)
 	}
 	switch {
 	case v.d.Spec.Paused:
@@ -51,7 +57,7 @@ func assessDeployment(v deploymentView, releasedAt, now time.Time) Seen {
 		seen.Done = true
 	}
 	if v.d.Spec.Paused || st.ObservedGeneration < v.d.Generation {
-		seen.Ready = 0
+		seen.Ready, seen.New = 0, 0
 		return seen // "newest" may still be the revision that was taken back, or the one to replace
 	}
 	seen.Failed = failedPods(news, now)
@@ -63,12 +69,26 @@ func assessDeployment(v deploymentView, releasedAt, now time.Time) Seen {
 	return withPod(seen, news)
 }
 
+// assessSome is for a Deployment of which only some replicas may be new, and which is on hold when it has them.
+func assessSome(v deploymentView, seen Seen, news []corev1.Pod, now time.Time) Seen {
+	switch {
+	case !v.d.Spec.Paused || int(v.d.Status.UpdatedReplicas) < v.upto:
+		seen.Waiting = fmt.Sprintf("%s has %d of %d new replicas", v.d.Name, v.d.Status.UpdatedReplicas, v.upto)
+	case seen.Ready < v.upto:
+		seen.Waiting = fmt.Sprintf("%s has %d of %d new ready replicas", v.d.Name, seen.Ready, v.upto)
+	default:
+		seen.Done = true
+	}
+	seen.Failed = failedPods(news, now)
+	return withPod(seen, news)
+}
+
 // assessStatefulSet says how far a released StatefulSet is. currentRevision == updateRevision is no proof by itself: it is
 // also true for a set that is stuck on a pod of a revision that was taken back.
 func assessStatefulSet(s *appsv1.StatefulSet, pods []corev1.Pod, now time.Time) Seen {
 	want := int(replicas(s.Spec.Replicas))
 	news := podsWith(pods, appsv1.ControllerRevisionHashLabelKey, s.Status.UpdateRevision)
-	seen := Seen{Total: want, Ready: countReady(news), Restarts: restarts(news)}
+	seen := Seen{Total: want, Ready: countReady(news), New: alive(news), Restarts: restarts(news)}
 	from := partition(s)
 	due := max(want-from, 0)
 	switch {
@@ -86,7 +106,7 @@ func assessStatefulSet(s *appsv1.StatefulSet, pods []corev1.Pod, now time.Time) 
 		seen.Done = true
 	}
 	if from >= HoldPartition || s.Status.ObservedGeneration < s.Generation {
-		seen.Ready = 0
+		seen.Ready, seen.New = 0, 0
 		return seen
 	}
 	seen.Failed = failedPods(news, now)
@@ -176,6 +196,17 @@ func countReady(pods []corev1.Pod) int {
 	n := 0
 	for i := range pods {
 		if pods[i].DeletionTimestamp == nil && podReady(&pods[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// alive counts pods that are not going.
+func alive(pods []corev1.Pod) int {
+	n := 0
+	for i := range pods {
+		if pods[i].DeletionTimestamp == nil {
 			n++
 		}
 	}

@@ -65,7 +65,7 @@ func TestAssessDeployment(t *testing.T) {
 		"config":             {deployment(2, 2, 2, 1, 2), []corev1.Pod{pod("asr-1", l, "new", false, waiting("CreateContainerConfigError", 0))}, false, "CreateContainerConfigError"},
 	}
 	for name, tc := range tests {
-		got := assessDeployment(deploymentView{tc.d, tc.pods, "new"}, t0, t0.Add(time.Minute))
+		got := assessDeployment(deploymentView{tc.d, tc.pods, "new", 0}, t0, t0.Add(time.Minute))
 		if got.Done != tc.done || (got.Failed == "") != (tc.failed == "") || !strings.Contains(got.Failed, tc.failed) {
 			t.Errorf("%s: %+v", name, got)
 		}

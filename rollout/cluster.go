@@ -10,54 +10,65 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 )
 
-const fieldManager = "wcbundle-rollout"
+const (
+	fieldManager = "wcbundle-rollout"
+	countWait    = time.Minute
+	countPoll    = 50 * time.Millisecond
+)
 
 // cluster is the hands of the engine: it looks at workloads and patches holds.
 type cluster struct {
 	kube      kubernetes.Interface
+	dyn       dynamic.Interface
+	mapper    meta.RESTMapper
 	namespace string
+	from      source // what looks read
 }
 
-// get reads a live workload as an unstructured object.
+// at is where the API server keeps a workload.
+func (c cluster) at(w Workload) (dynamic.ResourceInterface, error) {
+	if gvr, ok := known[w.Kind]; ok && w.APIVersion == "" {
+		return c.dyn.Resource(gvr).Namespace(c.namespace), nil
+	}
+	gv, err := schema.ParseGroupVersion(w.APIVersion)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w, err)
+	}
+	m, err := c.mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: w.Kind}, gv.Version)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w, err)
+	}
+	return c.dyn.Resource(m.Resource).Namespace(c.namespace), nil
+}
+
+// get reads a live workload.
 func (c cluster) get(ctx context.Context, w Workload) (*unstructured.Unstructured, error) {
-	var obj runtime.Object
-	var err error
-	switch w.Kind {
-	case "Deployment":
-		obj, err = c.kube.AppsV1().Deployments(c.namespace).Get(ctx, w.Name, metav1.GetOptions{})
-	case "StatefulSet":
-		obj, err = c.kube.AppsV1().StatefulSets(c.namespace).Get(ctx, w.Name, metav1.GetOptions{})
-	default:
-		return nil, fmt.Errorf("%s: only a Deployment or a StatefulSet can be in a pool", w)
+	at, err := c.at(w)
+	if err != nil {
+		return nil, err
 	}
+	live, err := at.Get(ctx, w.Name, metav1.GetOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", w, err)
 	}
-	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", w, err)
-	}
-	u := &unstructured.Unstructured{Object: m}
-	u.SetKind(w.Kind)
-	return u, nil
+	return live, nil
 }
 
 func (c cluster) patch(ctx context.Context, w Workload, patch []byte) error {
-	opt := metav1.PatchOptions{FieldManager: fieldManager}
-	var err error
-	if w.Kind == "Deployment" {
-		_, err = c.kube.AppsV1().Deployments(c.namespace).Patch(ctx, w.Name, types.MergePatchType, patch, opt)
-	} else {
-		_, err = c.kube.AppsV1().StatefulSets(c.namespace).Patch(ctx, w.Name, types.MergePatchType, patch, opt)
-	}
+	at, err := c.at(w)
 	if err != nil {
+		return err
+	}
+	if _, err = at.Patch(ctx, w.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
 		return fmt.Errorf("patching %s: %w", w, err)
 	}
 	return nil
@@ -88,20 +99,95 @@ func (c cluster) each(ctx context.Context, p Pool, make func(*unstructured.Unstr
 	return nil
 }
 
-func (c cluster) release(ctx context.Context, p Pool) error { return c.each(ctx, p, ReleasePatch) }
+// release lets a pool roll, or upto replicas of each of its workloads.
+func (c cluster) release(ctx context.Context, p Pool, op string, upto int) error {
+	if upto > 0 && p.Hold == nil {
+		for _, w := range p.Workloads {
+			if w.Kind == "Deployment" {
+				if err := c.releaseCounted(ctx, p, w, op, upto); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return c.each(ctx, p, func(live *unstructured.Unstructured) ([]byte, error) {
+		if live.GetKind() == "Deployment" && upto > 0 && p.Hold == nil {
+			return nil, nil
+		}
+		return ReleasePatch(live, p, upto)
+	})
+}
+
+// releaseCounted lets a Deployment begin upto new pods and holds it again. It is stopped when the pods are made, not when they are
+// ready: until then its controller makes no other. A run that is killed in between is caught up with by the next look.
+func (c cluster) releaseCounted(ctx context.Context, p Pool, w Workload, op string, upto int) error {
+	ctx, cancel := context.WithTimeout(ctx, countWait)
+	defer cancel()
+	for {
+		live, err := c.get(ctx, w)
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		made, _, _ := unstructured.NestedInt64(live.Object, "status", "updatedReplicas")
+		seen, _, _ := unstructured.NestedInt64(live.Object, "status", "observedGeneration")
+		current := seen >= live.GetGeneration()
+		switch held := OnHold(live, nil); {
+		case held && current && made >= int64(upto):
+			return nil
+		case held:
+			patch, err := ReleasePatch(live, p, upto)
+			if err != nil || patch == nil {
+				return err
+			}
+			if err := c.patch(ctx, w, patch); err != nil {
+				return err
+			}
+		case current && made >= int64(upto):
+			patch, err := ReholdPatch(live, nil, op)
+			if err != nil || patch == nil {
+				return err
+			}
+			return c.patch(ctx, w, patch)
+		}
+		if err := wait(ctx, countPoll); err != nil {
+			return fmt.Errorf("%s makes no new pod: %w", w, err)
+		}
+	}
+}
 
 func (c cluster) rehold(ctx context.Context, p Pool, op string) error {
-	return c.each(ctx, p, func(live *unstructured.Unstructured) ([]byte, error) { return ReholdPatch(live, op) })
+	return c.each(ctx, p, func(live *unstructured.Unstructured) ([]byte, error) { return ReholdPatch(live, p.Hold, op) })
 }
 
 func (c cluster) settle(ctx context.Context, p Pool) error { return c.each(ctx, p, SettlePatch) }
+
+// count is how many replicas a pool has, and how many of them are ready, whatever their template.
+func (c cluster) count(ctx context.Context, p Pool) (Count, error) {
+	var n Count
+	for _, w := range p.Workloads {
+		live, err := c.get(ctx, w)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return n, err
+		}
+		all, _, _ := unstructured.NestedInt64(live.Object, "status", "replicas")
+		ready, _, _ := unstructured.NestedInt64(live.Object, "status", "readyReplicas")
+		n.Total, n.Ready = n.Total+int(all), n.Ready+int(ready)
+	}
+	return n, nil
+}
 
 // observe looks at every workload of a pool and sums up. back allows the fix-up of a stuck StatefulSet.
 func (c cluster) observe(ctx context.Context, p PoolState, back bool, now time.Time) (Seen, []corev1.Pod, error) {
 	sum := Seen{Done: true}
 	var pods []corev1.Pod
 	for _, w := range p.Workloads {
-		one, mine, err := c.look(ctx, w, p.ReleasedAt, now)
+		one, mine, err := c.look(ctx, w, p, now)
 		if apierrors.IsNotFound(err) && back {
 			continue // it was new in the revision that was taken back
 		}
@@ -111,14 +197,14 @@ func (c cluster) observe(ctx context.Context, p PoolState, back bool, now time.T
 		if err != nil {
 			return Seen{}, nil, err
 		}
-		if back && !one.Done && w.Kind == "StatefulSet" {
+		if back && !one.Done && w.Kind == "StatefulSet" && w.APIVersion == "" {
 			if err := c.unstick(ctx, w); err != nil {
 				return Seen{}, nil, err
 			}
 		}
 		pods = append(pods, mine...)
 		sum.Done = sum.Done && one.Done
-		sum.Ready, sum.Total, sum.Restarts = sum.Ready+one.Ready, sum.Total+one.Total, sum.Restarts+one.Restarts
+		sum.Ready, sum.New, sum.Total, sum.Restarts = sum.Ready+one.Ready, sum.New+one.New, sum.Total+one.Total, sum.Restarts+one.Restarts
 		if sum.Failed == "" {
 			sum.Failed = one.Failed
 		}
@@ -129,18 +215,22 @@ func (c cluster) observe(ctx context.Context, p PoolState, back bool, now time.T
 	return sum, pods, nil
 }
 
-func (c cluster) look(ctx context.Context, w Workload, since, now time.Time) (Seen, []corev1.Pod, error) {
-	switch w.Kind {
-	case "Deployment":
-		return c.lookDeployment(ctx, w.Name, since, now)
-	case "StatefulSet":
-		return c.lookStatefulSet(ctx, w.Name, since, now)
+func (c cluster) look(ctx context.Context, w Workload, p PoolState, now time.Time) (Seen, []corev1.Pod, error) {
+	switch {
+	case p.Hold != nil:
+		return c.lookCustom(ctx, w, p, now)
+	case w.Kind == "Deployment":
+		return c.lookDeployment(ctx, w.Name, p, now)
+	case w.Kind == "StatefulSet":
+		return c.lookStatefulSet(ctx, w.Name, p.ReleasedAt, now)
+	case w.Kind == "LeaderWorkerSet":
+		return c.lookLeaderWorkerSet(ctx, w, now)
 	}
-	return Seen{}, nil, fmt.Errorf("%s: only a Deployment or a StatefulSet can be in a pool", w)
+	return Seen{}, nil, fmt.Errorf("%s: its pool has no rule how to hold it", w)
 }
 
-func (c cluster) lookDeployment(ctx context.Context, name string, since, now time.Time) (Seen, []corev1.Pod, error) {
-	d, err := c.kube.AppsV1().Deployments(c.namespace).Get(ctx, name, metav1.GetOptions{})
+func (c cluster) lookDeployment(ctx context.Context, name string, p PoolState, now time.Time) (Seen, []corev1.Pod, error) {
+	d, err := c.from.deployment(ctx, name)
 	if err != nil {
 		return Seen{}, nil, fmt.Errorf("reading Deployment/%s: %w", name, err)
 	}
@@ -148,18 +238,17 @@ func (c cluster) lookDeployment(ctx context.Context, name string, since, now tim
 	if err != nil {
 		return Seen{}, nil, fmt.Errorf("selector of Deployment/%s: %w", name, err)
 	}
-	list := metav1.ListOptions{LabelSelector: sel.String()}
-	sets, err := c.kube.AppsV1().ReplicaSets(c.namespace).List(ctx, list)
+	sets, err := c.from.replicaSets(ctx, sel)
 	if err != nil {
 		return Seen{}, nil, fmt.Errorf("listing ReplicaSets of %s: %w", name, err)
 	}
-	pods, err := c.kube.CoreV1().Pods(c.namespace).List(ctx, list)
+	pods, err := c.from.pods(ctx, sel)
 	if err != nil {
 		return Seen{}, nil, fmt.Errorf("listing pods of %s: %w", name, err)
 	}
-	hash := newestHash(d, sets.Items)
-	seen := assessDeployment(deploymentView{d, pods.Items, hash}, since, now)
-	return seen, podsWith(pods.Items, appsv1.DefaultDeploymentUniqueLabelKey, hash), nil
+	hash := newestHash(d, sets)
+	seen := assessDeployment(deploymentView{d, pods, hash, p.Upto}, p.ReleasedAt, now)
+	return seen, podsWith(pods, appsv1.DefaultDeploymentUniqueLabelKey, hash), nil
 }
 
 func (c cluster) lookStatefulSet(ctx context.Context, name string, since, now time.Time) (Seen, []corev1.Pod, error) {
@@ -177,7 +266,7 @@ func (c cluster) lookStatefulSet(ctx context.Context, name string, since, now ti
 }
 
 func (c cluster) statefulSet(ctx context.Context, name string) (*appsv1.StatefulSet, []corev1.Pod, error) {
-	s, err := c.kube.AppsV1().StatefulSets(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	s, err := c.from.statefulSet(ctx, name)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading StatefulSet/%s: %w", name, err)
 	}
@@ -185,16 +274,16 @@ func (c cluster) statefulSet(ctx context.Context, name string) (*appsv1.Stateful
 	if err != nil {
 		return nil, nil, fmt.Errorf("selector of StatefulSet/%s: %w", name, err)
 	}
-	pods, err := c.kube.CoreV1().Pods(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: sel.String()})
+	pods, err := c.from.pods(ctx, sel)
 	if err != nil {
 		return nil, nil, fmt.Errorf("listing pods of %s: %w", name, err)
 	}
-	pods.Items = slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, s) })
-	return s, pods.Items, nil
+	return s, slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, s) }), nil
 }
 
 // unstick deletes what stuckPods names, if it is still the pod that was seen.
 func (c cluster) unstick(ctx context.Context, w Workload) error {
+	c.from = direct{c.kube, c.namespace}
 	s, pods, err := c.statefulSet(ctx, w.Name)
 	if err != nil {
 		return err

@@ -59,16 +59,6 @@ func (s *State) fetches(p *PoolState) bool {
 	return true
 }
 
-// release hands a pool over to its new pods.
-func (s *State) release(p *PoolState, now time.Time) {
-	if p.State == PoolFetching {
-		p.Total = 0 // of nodes
-	}
-	p.State = PoolReleasing
-	p.Touched = p.Touched || s.Phase == Rolling
-	p.ReleasedAt, p.ProgressAt, p.Ready = now, now, 0
-}
-
 func (s *State) onFetched(p *PoolState, f Fetched, now time.Time) {
 	if f.Have > p.Ready {
 		p.ProgressAt = now
@@ -96,7 +86,7 @@ func (s *State) onFetched(p *PoolState, f Fetched, now time.Time) {
 		s.fail(p, "fetch", "nothing was drained: "+lackTexts(lacks[fatal : fatal+1])[0], now)
 		return
 	}
-	s.release(p, now)
+	s.step(p, now)
 }
 
 func lackTexts(lacks []Lack) []string {

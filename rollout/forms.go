@@ -3,6 +3,9 @@ package rollout
 import (
 	"errors"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // BasePool is the pool of every Deployment and StatefulSet that no declared pool names. It rolls first.
@@ -38,19 +41,75 @@ type Pool struct {
 	MaxSurge       string     `json:"maxSurge,omitempty"`       // integer, percentage or auto; "" = the chart's
 	ReadyTimeout   Duration   `json:"readyTimeout,omitempty"`   // without one more ready replica; 0 = DefaultReadyTimeout
 	Gates          Gates      `json:"gates,omitzero"`
+	Canary         *Canary    `json:"canary,omitempty"` // replicas that go first and are gated before the others
+	Drain          *Drain     `json:"drain,omitempty"`  // asked of each replica before it is replaced; not for a Deployment
+	Hold           *HoldRule  `json:"hold,omitempty"`   // how to hold workloads of a kind that is not known here
+
+	oneByOne bool // neither number is given: one replica at a time, unless the chart says more
+}
+
+// Canary is the first replicas of a pool: they must pass the pool's gates, and keep passing for Soak, before the others follow.
+type Canary struct {
+	Replicas int      `json:"replicas"`
+	Soak     Duration `json:"soak,omitempty"`
+}
+
+// Drain asks a replica to finish its work before it is replaced: Method (default POST) on Path, then GET on Until, if given, until it
+// answers as expected. A replica that is not done after Timeout (default 10 min) fails the pool.
+type Drain struct {
+	Port    string     `json:"port,omitempty"`
+	Method  string     `json:"method,omitempty"`
+	Path    string     `json:"path"`
+	Until   string     `json:"until,omitempty"`
+	Expect  HTTPExpect `json:"expect,omitzero"`
+	Timeout Duration   `json:"timeout,omitempty"`
+}
+
+// HoldRule holds a custom object by fields of its own. Paths are .a.b.c; Ready are conditions that must be True for the generation.
+type HoldRule struct {
+	Set   []HoldField `json:"set"`
+	Ready []string    `json:"ready"`
+	Pods  string      `json:"pods,omitempty"` // label selector of its pods, for gates and reasons
+}
+
+// HoldField is one field and what it is while held; at release it gets back what the chart said.
+type HoldField struct {
+	Path string `json:"path"`
+	Held any    `json:"held"`
 }
 
 // DefaultReadyTimeout is how long a pool may go without one more ready replica.
 const DefaultReadyTimeout = Duration(10 * time.Minute)
 
-// Workload names one Deployment or StatefulSet.
+// DefaultDrainTimeout is how long a replica may take to end its work.
+const DefaultDrainTimeout = Duration(10 * time.Minute)
+
+// Workload names a Deployment, StatefulSet or LeaderWorkerSet, or a custom object whose pool has a HoldRule. APIVersion is only for
+// the last.
 type Workload struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
+	APIVersion string `json:"apiVersion,omitempty"`
+	Kind       string `json:"kind"`
+	Name       string `json:"name"`
 }
 
 // String is Kind/Name.
 func (w Workload) String() string { return w.Kind + "/" + w.Name }
+
+// The kinds that are known, and where the API server has them.
+var known = map[string]schema.GroupVersionResource{
+	"Deployment":      {Group: "apps", Version: "v1", Resource: "deployments"},
+	"StatefulSet":     {Group: "apps", Version: "v1", Resource: "statefulsets"},
+	"LeaderWorkerSet": {Group: "leaderworkerset.x-k8s.io", Version: "v1", Resource: "leaderworkersets"},
+}
+
+// WorkloadOf is the name of an object as pools give it.
+func WorkloadOf(o *unstructured.Unstructured) Workload {
+	w := Workload{Kind: o.GetKind(), Name: o.GetName()}
+	if at, ok := known[w.Kind]; !ok || at.Group != o.GroupVersionKind().Group {
+		w.APIVersion = o.GetAPIVersion()
+	}
+	return w
+}
 
 // Gates are the checks after a pool's replicas are replaced; for Soak they must keep passing.
 type Gates struct {

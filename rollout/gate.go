@@ -46,12 +46,16 @@ func newPodProxy(cfg *rest.Config) (*podProxy, error) {
 }
 
 func (p *podProxy) get(ctx context.Context, pod *corev1.Pod, port, path string) (int, []byte, error) {
+	return p.ask(ctx, pod, port, http.MethodGet, path)
+}
+
+func (p *podProxy) ask(ctx context.Context, pod *corev1.Pod, port, method, path string) (int, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
 	defer cancel()
 	path, query, _ := strings.Cut(path, "?")
 	u := p.base.JoinPath("api/v1/namespaces", pod.Namespace, "pods", "http:"+pod.Name+":"+port, "proxy", path)
 	u.RawQuery = query
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -79,7 +79,7 @@ func TestHoldAndRelease(t *testing.T) {
 				name string
 				make func(*unstructured.Unstructured) ([]byte, error)
 				want string
-			}{{"released", ReleasePatch, tc.after}, {"settled", SettlePatch, tc.done}} {
+			}{{"released", func(u *unstructured.Unstructured) ([]byte, error) { return ReleasePatch(u, Pool{}, 0) }, tc.after}, {"settled", SettlePatch, tc.done}} {
 				patch, err := step.make(u)
 				if err != nil || patch == nil {
 					t.Fatalf("%s: %s, %v", step.name, patch, err)

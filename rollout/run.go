@@ -4,10 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"time"
 
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
 )
 
 // patience is how long the API server may be away before a run stops; the record can be resumed.
@@ -78,6 +84,7 @@ type Outcome struct {
 	Pool             string `json:"pool,omitempty"`
 	Gate             string `json:"gate,omitempty"`
 	Reason           string `json:"reason,omitempty"`
+	HeldFor          string `json:"heldFor,omitempty"`
 	FromRevision     int    `json:"fromRevision"`
 	Revision         int    `json:"revision"`
 	RollbackRevision int    `json:"rollbackRevision,omitempty"`
@@ -96,6 +103,10 @@ type Engine struct {
 	Now       func() time.Time // nil: the clock
 	OnEvent   func(Progress)   // nil: silent
 	Fetcher   Fetcher          // nil: nothing is brought to nodes beforehand
+	By        string           // who decides, for the record
+	Stop      <-chan struct{}  // closed: pause at the next safe point; nil: never
+	// Outage says why going back would make it worse, beside nodes that are down, which the engine sees; nil, or "": nothing.
+	Outage func(ctx context.Context) string
 	// Scrub gives what takes secrets out of evidence before the record keeps it. nil, or an error: no evidence is kept.
 	Scrub func(ctx context.Context) (func(string) string, error)
 }
@@ -116,15 +127,49 @@ func Run(ctx context.Context, e Engine, op State) (Outcome, error) {
 	})
 }
 
-// Resume continues the operation of the record where it was. accept names gates whose missing verdict a person takes
-// as a pass.
-func Resume(ctx context.Context, e Engine, accept ...string) (Outcome, error) {
-	return e.reopen(ctx, Event{Kind: EvResume, Accept: accept})
+// ResumeOptions are what a person says when an operation goes on.
+type ResumeOptions struct {
+	Accept  []string // gates whose missing verdict is taken as a pass
+	Reason  string   // why
+	Limits  Limits   // of this run
+	Promote bool     // the canary that the operation waits with
+}
+
+// Resume continues the operation of the record where it was.
+func Resume(ctx context.Context, e Engine, opt ResumeOptions) (Outcome, error) {
+	ev := Event{Kind: EvResume, Accept: opt.Accept, Reason: opt.Reason, Limits: opt.Limits}
+	if opt.Promote {
+		ev.Kind = EvPromote
+	}
+	return e.reopen(ctx, ev)
 }
 
 // Abort turns the operation of the record back.
 func Abort(ctx context.Context, e Engine, reason string) (Outcome, error) {
 	return e.reopen(ctx, Event{Kind: EvAbort, Reason: reason})
+}
+
+// Pause stops an operation that nobody runs; one that somebody runs is asked by Ask. Only pods that roll can be stopped.
+func Pause(ctx context.Context, e Engine, reason string) (Outcome, error) {
+	return e.reopen(ctx, Event{Kind: EvPause, Reason: reason})
+}
+
+// Follow waits until an operation that another process runs has ended, or is on hold.
+func Follow(ctx context.Context, s *Store, op string) (Outcome, error) {
+	for {
+		st, err := s.Load(ctx)
+		switch {
+		case err != nil:
+			return Outcome{}, err
+		case st.ID != op:
+			return Outcome{}, fmt.Errorf("%w: %s is over, and %s has begun", ErrNoOperation, op, st.ID)
+		case st.Phase.Terminal() || st.Phase == Held:
+			return outcome(st), nil
+		}
+		if err := wait(ctx, 2*time.Second); err != nil {
+			return outcome(st), err
+		}
+	}
 }
 
 func (e Engine) reopen(ctx context.Context, ev Event) (Outcome, error) {
@@ -136,13 +181,20 @@ func (e Engine) reopen(ctx context.Context, ev Event) (Outcome, error) {
 		if op.Phase.Terminal() {
 			return outcome(op), fmt.Errorf("%w: %s ended as %s", ErrNoOperation, op.ID, op.Phase)
 		}
+		ev.By = e.By
+		if err := op.allows(ev.Limits); err != nil {
+			return outcome(op), err
+		}
+		if ev.Kind == EvPause && op.Phase != Rolling {
+			return outcome(op), fmt.Errorf("%w that could be paused: %s is %s, and nobody runs it", ErrNoOperation, op.ID, op.Phase)
+		}
 		return r.drive(ctx, op, ev)
 	})
 }
 
 // locked runs f with the lock, and with a context that ends when the lock is lost.
 func (e Engine) locked(ctx context.Context, f func(context.Context, *run) (Outcome, error)) (Outcome, error) {
-	r, err := e.prepare()
+	r, err := e.prepare(ctx)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -153,6 +205,7 @@ func (e Engine) locked(ctx context.Context, f func(context.Context, *run) (Outco
 	defer cancel()
 	kept := make(chan struct{})
 	go func() { defer close(kept); r.lock.keep(inner, cancel) }()
+	r.watch(inner)
 	out, err := f(inner, r)
 	cancel()
 	<-kept
@@ -167,7 +220,7 @@ func (e Engine) locked(ctx context.Context, f func(context.Context, *run) (Outco
 	return out, err
 }
 
-func (e Engine) prepare() (*run, error) {
+func (e Engine) prepare(ctx context.Context) (*run, error) {
 	if e.Releaser == nil || e.Release == "" || e.Namespace == "" || e.Holder == "" || e.Config == nil {
 		return nil, errors.New("engine wants Config, Releaser, Namespace, Release and Holder")
 	}
@@ -184,20 +237,72 @@ func (e Engine) prepare() (*run, error) {
 	if e.LockTTL <= 0 {
 		e.LockTTL = DefaultLockTTL
 	}
-	if e.Now == nil {
-		e.Now = time.Now
-	}
 	proxy, err := newPodProxy(e.Config)
 	if err != nil {
 		return nil, err
 	}
+	if e.Now == nil {
+		ahead := proxy.clockAhead(ctx)
+		e.Now = func() time.Time { return time.Now().Add(ahead) }
+	}
+	dyn, err := dynamic.NewForConfig(e.Config)
+	if err != nil {
+		return nil, fmt.Errorf("reaching the cluster: %w", err)
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(e.Config)
+	if err != nil {
+		return nil, fmt.Errorf("reaching the cluster: %w", err)
+	}
 	return &run{
-		Engine:  e,
-		store:   NewStore(e.Kube, e.Namespace, e.Release),
-		lock:    &lock{kube: e.Kube, namespace: e.Namespace, name: "wcbundle-" + e.Release, holder: e.Holder, ttl: e.LockTTL, now: e.Now},
-		cluster: cluster{kube: e.Kube, namespace: e.Namespace},
+		Engine: e,
+		store:  NewStore(e.Kube, e.Namespace, e.Release),
+		lock:   &lock{kube: e.Kube, namespace: e.Namespace, name: "wcbundle-" + e.Release, holder: e.Holder, ttl: e.LockTTL, now: e.Now},
+		cluster: cluster{kube: e.Kube, dyn: dyn, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)),
+			namespace: e.Namespace, from: direct{e.Kube, e.Namespace}},
 		proxy:   proxy,
+		drained: map[string]bool{},
 	}, nil
+}
+
+// watch lets looks read from watches. Without the right to watch they ask the API server, which then has more to do.
+func (r *run) watch(ctx context.Context) {
+	w, err := watch(ctx, r.Kube, r.Namespace)
+	if err != nil {
+		r.tell(Progress{Reason: "asking for every look instead of watching: " + err.Error()})
+		return
+	}
+	r.watched = w
+}
+
+// clockAhead is how far the API server's clock is ahead of this machine's. All times of an operation are by that clock: they are
+// compared with those that controllers write, and with those of runs on other machines.
+func (p *podProxy) clockAhead(ctx context.Context) time.Duration {
+	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base.JoinPath("version").String(), nil)
+	if err != nil {
+		return 0
+	}
+	began := time.Now()
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return ahead(resp.Header.Get("Date"), began, time.Now())
+}
+
+// ahead reads a Date header, which counts in seconds: less than three are no difference.
+func ahead(date string, began, ended time.Time) time.Duration {
+	at, err := http.ParseTime(date)
+	if err != nil {
+		return 0
+	}
+	d := at.Add(time.Second / 2).Sub(began.Add(ended.Sub(began) / 2))
+	if d.Abs() < 3*time.Second {
+		return 0
+	}
+	return d
 }
 
 // run is one run of an engine.
@@ -206,7 +311,11 @@ type run struct {
 	store   *Store
 	lock    *lock
 	cluster cluster
+	watched *watched // nil: without the right to
 	proxy   *podProxy
+	drained map[string]bool // uids of pods that were asked to
+	sizes   map[string]int32
+	paused  bool
 	said    Progress
 }
 
@@ -215,6 +324,9 @@ func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
 	last, saved := Action{}, ""
 	for {
 		next, acts := Step(s, ev, r.Now())
+		if wish, ok := r.wish(s.ID); ok {
+			next, acts = Step(next, wish, r.Now())
+		}
 		if text := stateJSON(next); text != saved {
 			next.Seq++
 			if err := r.store.Save(ctx, next); err != nil {
@@ -241,6 +353,27 @@ func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
 	}
 }
 
+// wish is what a person wants meanwhile: by a signal here, or by a request from elsewhere.
+func (r *run) wish(op string) (Event, bool) {
+	if q := r.lock.asked.Swap(nil); q != nil && q.Op == op {
+		switch q.What {
+		case "pause":
+			return Event{Kind: EvPause, By: q.By, Reason: q.Reason}, true
+		case "abort":
+			return Event{Kind: EvAbort, By: q.By, Reason: q.Reason}, true
+		}
+	}
+	select {
+	case <-r.Stop:
+		if !r.paused {
+			r.paused = true
+			return Event{Kind: EvPause, By: r.By, Reason: "interrupted"}, true
+		}
+	default:
+	}
+	return Event{}, false
+}
+
 // tidy ends a run. What a fetch has left is in nobody's way for long: an error of it does not change how the operation ended.
 func (r *run) tidy(ctx context.Context, s State) {
 	if err := r.clear(ctx); err != nil {
@@ -252,6 +385,9 @@ func (r *run) tidy(ctx context.Context, s State) {
 func (r *run) insist(ctx context.Context, s State, a Action) (Event, error) {
 	until := r.Now().Add(patience)
 	for {
+		if err := r.lock.assured(ctx); err != nil {
+			return Event{}, err
+		}
 		ev, err := r.act(ctx, s, a)
 		if err == nil || ctx.Err() != nil || !r.Now().Before(until) {
 			return ev, err
@@ -287,9 +423,15 @@ func outcome(s State) Outcome {
 		o.Pool, o.Gate, o.Reason = f.Pool, f.Gate, f.Reason
 	} else if s.Phase == Held {
 		o.Pool = s.Pool
-		if p := s.pool(s.Pool); p != nil {
+		if p := s.pool(s.Pool); p != nil && s.HeldFor == HeldForGate {
 			w := s.worst(p.Results)
 			o.Gate, o.Reason = w.ID, w.Message
+		}
+	}
+	if s.Phase == Held {
+		o.HeldFor = s.HeldFor
+		if s.HeldFor != HeldForGate && s.Why != "" {
+			o.Reason = strings.TrimPrefix(o.Reason+"; "+s.Why, "; ")
 		}
 	}
 	return o
@@ -306,6 +448,9 @@ func (r *run) say(s State, ev Event) {
 	}
 	if s.Failure != nil && s.Phase != RollingBack {
 		p.Reason = s.Failure.Reason
+	}
+	if s.Why != "" {
+		p.Reason = s.Why
 	}
 	r.tell(p)
 }

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -19,18 +20,21 @@ type EventKind string
 // The events. Each answers the action of the state it is sent in; Resume, Abort and Pause come from a person.
 const (
 	EvStart       EventKind = "start"
-	EvResume      EventKind = "resume"       // Accept: gates whose missing verdict is taken as a pass
-	EvAbort       EventKind = "abort"        // Reason
-	EvPause       EventKind = "pause"        // stop at the next safe point
+	EvResume      EventKind = "resume"       // Accept: gates whose missing verdict is taken as a pass; Limits, By, Reason
+	EvPromote     EventKind = "promote"      // of a canary that waits; By, Reason
+	EvAbort       EventKind = "abort"        // By, Reason
+	EvPause       EventKind = "pause"        // stop at the next safe point; By, Reason
 	EvCRDs        EventKind = "crds"         // expanded and established
 	EvStaged      EventKind = "staged"       // Revision, Prune
 	EvStageFailed EventKind = "stage-failed" // Reason, Changed: something may have reached the cluster
+	EvMeasured    EventKind = "measured"     // Before
 	EvFetched     EventKind = "fetched"      // Fetched
+	EvDrained     EventKind = "drained"      // Seen: Done, or what is waited for
 	EvReleased    EventKind = "released"
 	EvObserved    EventKind = "observed" // Seen
 	EvChecked     EventKind = "checked"  // Seen, Results
 	EvReheld      EventKind = "reheld"
-	EvEvidence    EventKind = "evidence"      // Lines
+	EvEvidence    EventKind = "evidence"      // Lines, Outage
 	EvReverted    EventKind = "reverted"      // Revision
 	EvRevertFail  EventKind = "revert-failed" // Reason
 	EvFinal       EventKind = "finalized"
@@ -38,16 +42,22 @@ const (
 
 // Event is what happened, and what was seen.
 type Event struct {
-	Kind     EventKind
-	Revision int
-	Reason   string
-	Changed  bool
-	Prune    []string
-	Accept   []string
-	Lines    []string
-	Seen     Seen
-	Results  []GateResult
-	Fetched  Fetched
+	Kind      EventKind
+	Revision  int
+	Reason    string
+	Changed   bool
+	Prune     []string
+	Accept    []string
+	Lines     []string
+	Seen      Seen
+	Results   []GateResult
+	Fetched   Fetched
+	Before    Count
+	By        string // who decided
+	NodesDown int    // before the pool is touched
+	Limits    Limits
+	Outage    string // why going back would make it worse
+	Drift     string // what has lost its hold, and by whom
 }
 
 // Seen is what a look at a pool's workloads showed.
@@ -56,6 +66,7 @@ type Seen struct {
 	Failed   string // a reason not to wait any longer, for example CrashLoopBackOff of a pod
 	Waiting  string // what is waited for
 	Ready    int    // new and ready replicas
+	New      int    // new replicas
 	Total    int    // wanted replicas
 	Restarts int    // of the containers of the new pods
 }
@@ -67,11 +78,13 @@ type ActionKind string
 const (
 	DoCRDs     ActionKind = "expand-crds"
 	DoStage    ActionKind = "stage"
+	DoMeasure  ActionKind = "measure"
 	DoFetch    ActionKind = "fetch"
+	DoDrain    ActionKind = "drain"
 	DoRelease  ActionKind = "release"
 	DoObserve  ActionKind = "observe"
 	DoCheck    ActionKind = "check"
-	DoRehold   ActionKind = "rehold"
+	DoRehold   ActionKind = "rehold" // of a pool, or of every pool that is not done
 	DoEvidence ActionKind = "evidence"
 	DoRevert   ActionKind = "revert"
 	DoFinalize ActionKind = "finalize"
@@ -101,12 +114,12 @@ func Step(s State, e Event, now time.Time) (State, []Action) {
 		if s.StartedAt.IsZero() {
 			s.StartedAt = now
 		}
-	case EvResume:
+	case EvResume, EvPromote:
 		s.resume(e, now)
 	case EvAbort:
 		s.abort(e, now)
 	case EvPause:
-		s.pause()
+		s.pause(e, now)
 	default:
 		s.advance(e, now)
 	}
@@ -116,6 +129,10 @@ func Step(s State, e Event, now time.Time) (State, []Action) {
 
 // advance applies an answer in the phase that asked for it.
 func (s *State) advance(e Event, now time.Time) {
+	if e.Drift != "" && s.Phase == Rolling {
+		s.HeldFor, s.Why, s.Phase = HeldForDrift, e.Drift, Rehold
+		return
+	}
 	switch s.Phase {
 	case CRDs:
 		s.onCRDs(e, now)
@@ -124,18 +141,30 @@ func (s *State) advance(e Event, now time.Time) {
 	case Rolling, RollingBack:
 		s.onPool(e, now)
 	case Rehold:
-		if e.Kind == EvReheld {
-			s.Phase = Evidence
-		}
+		s.onReheld(e)
 	case Evidence:
 		if e.Kind == EvEvidence {
 			s.Failure.Evidence = e.Lines
-			s.afterEvidence()
+			s.afterEvidence(e.Outage)
 		}
 	case Reverting:
 		s.onReverting(e, now)
 	case Finalizing, FinalizingBack:
 		s.onFinal(e, now)
+	}
+}
+
+// onReheld: after a failure its evidence is kept; after a pause or a drift the operation waits.
+func (s *State) onReheld(e Event) {
+	switch {
+	case e.Kind != EvReheld:
+	case s.Failure != nil:
+		s.Phase = Evidence
+	default:
+		if p := s.pool(s.Pool); p != nil && p.State == PoolReplacing {
+			p.State = PoolReleasing // it must be let go again
+		}
+		s.hold(Rolling, s.HeldFor, s.Why)
 	}
 }
 
@@ -162,7 +191,7 @@ func (s *State) onStaging(e Event, now time.Time) {
 		case s.Type == TypeRollback:
 			s.end(RollbackFailed, now)
 		default:
-			s.afterEvidence()
+			s.afterEvidence("")
 		}
 	}
 }
@@ -205,34 +234,70 @@ func (s *State) settle(now time.Time) {
 	}
 }
 
-// takeTurn gives the turn to the first pool that is not done.
+// takeTurn gives the turn to the first pool that is not done and may have it.
 func (s *State) takeTurn(now time.Time) {
+	left := false
 	for _, name := range s.Order {
 		p := s.pool(name)
 		if p == nil || p.State == PoolDone {
 			continue
 		}
+		if p.State == PoolWaiting && s.Phase == Rolling {
+			if kind, why := s.barred(now); kind != "" {
+				s.hold(Rolling, kind, why)
+				return
+			}
+			if len(s.Limits.Only) > 0 && !slices.Contains(s.Limits.Only, name) {
+				left = true
+				continue
+			}
+		}
 		s.Pool = name
-		if p.State == PoolWaiting {
+		switch {
+		case p.State == PoolWaiting:
 			s.begin(p, now)
+		case s.Asked != nil && s.Phase == Rolling:
+			s.stopInPool(p)
 		}
 		return
 	}
 	s.Pool = ""
-	if s.Phase == Rolling {
+	switch {
+	case left:
+		s.hold(Rolling, HeldForLimit, "done: "+strings.Join(s.Limits.Only, ", "))
+	case s.Phase == Rolling:
 		s.Phase = Finalizing
-	} else {
+	default:
 		s.Phase = FinalizingBack
 	}
 }
 
-// begin lets a pool take its turn: what its pods need comes first, then the pods.
-func (s *State) begin(p *PoolState, now time.Time) {
-	if !s.fetches(p) {
-		s.release(p, now)
-		return
+// barred says why no further pool may be begun now; "" if one may.
+func (s *State) barred(now time.Time) (kind, why string) {
+	if s.Asked != nil {
+		return HeldForPause, s.Asked.text()
 	}
-	p.State, p.ProgressAt, p.Ready, p.Total, p.Lacks = PoolFetching, now, 0, 0, nil
+	if u := s.pool(s.Limits.Until); u != nil && u.State == PoolDone {
+		return HeldForLimit, "done up to " + u.Name
+	}
+	if end := s.Limits.WindowEnd; !end.IsZero() && !now.Before(end) {
+		return HeldForWindow, "the change window ended at " + end.UTC().Format(time.RFC3339)
+	}
+	return "", ""
+}
+
+// stopInPool pauses in the middle of a pool. Where replicas go one by one the step is ended first; a rolling one is held again, and
+// the pods under way come up.
+func (s *State) stopInPool(p *PoolState) {
+	switch p.State {
+	case PoolDraining:
+	case PoolReleasing, PoolReplacing:
+		if p.Upto == 0 {
+			s.HeldFor, s.Why, s.Phase = HeldForPause, s.Asked.text(), Rehold
+		}
+	default: // no pod is on its way
+		s.hold(Rolling, HeldForPause, s.Asked.text())
+	}
 }
 
 // next is the action of a state; none for Held and the terminal ones.
@@ -244,6 +309,9 @@ func (s *State) next() []Action {
 	case Staging:
 		return one(DoStage, "")
 	case Rehold:
+		if s.HeldFor == HeldForDrift {
+			return one(DoRehold, "")
+		}
 		return one(DoRehold, s.Pool)
 	case Evidence:
 		return one(DoEvidence, s.Pool)
@@ -253,8 +321,12 @@ func (s *State) next() []Action {
 		return one(DoFinalize, "")
 	case Rolling, RollingBack:
 		switch s.pool(s.Pool).State {
+		case PoolMeasuring:
+			return one(DoMeasure, s.Pool)
 		case PoolFetching:
 			return one(DoFetch, s.Pool)
+		case PoolDraining:
+			return one(DoDrain, s.Pool)
 		case PoolReleasing:
 			return one(DoRelease, s.Pool)
 		case PoolReplacing:
@@ -266,22 +338,27 @@ func (s *State) next() []Action {
 	return nil
 }
 
-// afterEvidence decides where a failure leads. There is no going back from a first install, and only one from any
-// operation.
-func (s *State) afterEvidence() {
-	if s.OnFailure == OnFailureHold || s.Type == TypeInstall || s.Helm.RollbackTarget == 0 || s.Type == TypeRollback {
-		from := Rolling
-		if s.Failure.Gate == "stage" {
-			from = Staging
-		}
-		s.hold(from)
-		return
+// afterEvidence decides where a failure leads. There is no going back from a first install, only one from any operation, and none
+// into an outage.
+func (s *State) afterEvidence(outage string) {
+	from := Rolling
+	if s.Failure.Gate == "stage" {
+		from = Staging
 	}
-	s.Phase = Reverting
-	s.Helm.RevertBefore = max(s.Helm.Revision, s.Helm.Before)
+	switch {
+	case s.OnFailure == OnFailureHold || s.Type == TypeInstall || s.Helm.RollbackTarget == 0 || s.Type == TypeRollback:
+		s.hold(from, HeldForFailure, "")
+	case outage != "":
+		s.hold(from, HeldForOutage, "not rolled back: "+outage)
+	default:
+		s.Phase = Reverting
+		s.Helm.RevertBefore = max(s.Helm.Revision, s.Helm.Before)
+	}
 }
 
-func (s *State) hold(from Phase) { s.Phase, s.HeldFrom = Held, from }
+func (s *State) hold(from Phase, kind, why string) {
+	s.Phase, s.HeldFrom, s.HeldFor, s.Why, s.Asked = Held, from, kind, why, nil
+}
 
 // turnBack reverses the direction: the failed pool first, then those that had been replaced, last first, then those
 // that only lose their hold.
@@ -298,35 +375,81 @@ func (s *State) turnBack() {
 		default:
 			waiting = append(waiting, name)
 		}
-		p.State, p.Fails, p.Unclear, p.Ready = PoolWaiting, 0, 0, 0
+		p.State, p.Fails, p.Unclear, p.Ready, p.Upto = PoolWaiting, 0, 0, 0, 0
 	}
 	slices.Reverse(waiting)
 	s.Order = slices.Concat(failed, touched, waiting)
 }
 
-func (s *State) end(p Phase, now time.Time) { s.Phase, s.Pool, s.EndedAt = p, "", now }
+func (s *State) end(p Phase, now time.Time) {
+	s.Phase, s.Pool, s.EndedAt, s.Asked = p, "", now, nil
+}
 
+// decided keeps who decided what, and why.
+func (s *State) decided(d Decision) {
+	const keep = 50
+	s.Decisions = append(s.Decisions, d)
+	if n := len(s.Decisions); n > keep {
+		s.Decisions = s.Decisions[n-keep:]
+	}
+}
+
+func (d Decision) text() string {
+	text := "paused"
+	if d.By != "" {
+		text += " by " + d.By
+	}
+	if d.Reason != "" {
+		text += ": " + d.Reason
+	}
+	return text
+}
+
+// resume goes on. A canary that waits is only promoted by that word.
 func (s *State) resume(e Event, now time.Time) {
-	s.Accepted = append(s.Accepted, e.Accept...)
-	if p := s.pool(s.Pool); p != nil && p.State == PoolFetching {
+	if s.Phase.Terminal() || (s.Phase == Held && s.HeldFor == HeldForCanary) != (e.Kind == EvPromote) {
+		return
+	}
+	if s.Phase == Held || len(e.Accept) == 0 {
+		s.decided(Decision{What: string(e.Kind), By: e.By, Reason: e.Reason, At: now})
+	}
+	for _, gate := range e.Accept {
+		s.Accepted = append(s.Accepted, gate)
+		s.decided(Decision{What: "accept", Gate: gate, By: e.By, Reason: e.Reason, At: now})
+	}
+	p := s.pool(s.Pool)
+	if p != nil {
 		p.ProgressAt = now // nobody looked meanwhile
 	}
 	if s.Phase != Held {
 		return
 	}
-	s.Phase, s.HeldFrom = s.HeldFrom, ""
-	if p := s.pool(s.Pool); p != nil {
-		p.Fails, p.Unclear = 0, 0
-		if p.State == PoolFailed { // held again after the failure: it must be released again
-			p.State, s.Failure = PoolWaiting, nil
-		}
+	if e.Kind == EvPromote {
+		s.Trial.Promoted = true
+		s.sortOrder()
+	}
+	s.Phase, s.HeldFrom, s.HeldFor, s.Why, s.Limits = s.HeldFrom, "", "", "", e.Limits
+	if p == nil {
+		return
+	}
+	p.Fails, p.Unclear = 0, 0
+	switch p.State {
+	case PoolFailed: // held again after the failure: it must be released again
+		p.State, s.Failure = PoolWaiting, nil
+	case PoolReleasing:
+		p.ReleasedAt = now
+	case PoolSoaking: // from the beginning: it may have been anything while nobody looked
+		p.SoakUntil = now.Add(time.Duration(p.soak()))
 	}
 }
 
-func (s *State) pause() {
-	if s.Phase == Rolling {
-		s.hold(Rolling)
+// pause stops at the next safe point. On the way back there is none.
+func (s *State) pause(e Event, now time.Time) {
+	if s.Phase.Terminal() || s.Phase == Held || s.Back() || s.Asked != nil {
+		return
 	}
+	s.Asked = &Decision{What: "pause", By: e.By, Reason: e.Reason, At: now}
+	s.decided(*s.Asked)
 }
 
 // abort before staging ends the operation; afterwards it goes back as a failure would.
@@ -334,7 +457,9 @@ func (s *State) abort(e Event, now time.Time) {
 	if s.Phase.Terminal() || s.Back() {
 		return
 	}
+	s.decided(Decision{What: "abort", By: e.By, Reason: e.Reason, At: now})
 	f := Failure{Pool: s.Pool, Gate: "abort", Reason: e.Reason, At: now}
+	s.HeldFor, s.Why, s.Asked = "", "", nil
 	switch {
 	case s.Phase == Locked || s.Phase == CRDs:
 		s.Failure = &f
@@ -364,6 +489,15 @@ func (s State) String() string {
 			mark = "*"
 		}
 		line += fmt.Sprintf(" %s%s=%s(%d/%d)", mark, name, p.State, p.Ready, p.Total)
+		if p.Upto > 0 {
+			line += fmt.Sprintf("upto%d", p.Upto)
+		}
+	}
+	if s.HeldFor != "" {
+		line += fmt.Sprintf(" for=%s", s.HeldFor)
+	}
+	if s.Why != "" {
+		line += fmt.Sprintf(" why=%q", s.Why)
 	}
 	if s.Failure != nil {
 		line += fmt.Sprintf(" failure=%s/%s: %s", s.Failure.Pool, s.Failure.Gate, s.Failure.Reason)

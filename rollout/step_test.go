@@ -19,10 +19,13 @@ var t0 = time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)
 
 // script runs the events of a golden file. A line is an event; what Step makes of it is printed under it, indented:
 //
-//	op TYPE POOL... [before=N] [from=N] [to=N] [soak=D] [hold] [try|required]   a new operation
+//	op TYPE POOL... [before=N] [from=N] [to=N] [soak=D] [hold] [try|required]   a new operation; and
+//	   [canary=N] [canarysoak=D] [drain] [until=POOL] [only=POOL,..] [window=D] [trial=POOL:N]
 //	kill                                                         the process dies: the state is read back from its JSON
 //	+D                                                           time passes
-//	EVENT [key=value...]                                         rev, reason, changed, prune, accept, lines
+//	EVENT [key=value...]                                         rev, reason, changed, prune, accept, lines, by, outage, drift
+//	measured READY/TOTAL
+//	drained [done] [waiting=TEXT]
 //	seen READY/TOTAL [done] [failed=TEXT] [waiting=TEXT] [restarts=N]
 //	fetched HAVE/TOTAL [at=NODE,..] [lacks=NODE,..] [fatal=NODE,..]
 //	check ID=VERDICT... [READY/TOTAL] [notready] [restarts=N]
@@ -73,8 +76,9 @@ func (sc *script) answer(acts []Action) string {
 func (sc *script) newOp(f []string) (string, error) {
 	var pools []Pool
 	num := map[string]int{}
-	var soak Duration
-	hold, prefetch := false, ""
+	var soak, canarySoak Duration
+	var limits Limits
+	hold, prefetch, trial, drain := false, "", "", false
 	for i, w := range f[1:] {
 		k, v, isPair := strings.Cut(w, "=")
 		switch {
@@ -84,6 +88,22 @@ func (sc *script) newOp(f []string) (string, error) {
 				return "", err
 			}
 			soak = Duration(d)
+		case k == "canarysoak" || k == "window":
+			d, err := time.ParseDuration(v)
+			if err != nil {
+				return "", err
+			}
+			if k == "window" {
+				limits.WindowEnd = sc.now.Add(d)
+			} else {
+				canarySoak = Duration(d)
+			}
+		case k == "until":
+			limits.Until = v
+		case k == "only":
+			limits.Only = strings.Split(v, ",")
+		case k == "trial":
+			trial = v
 		case isPair:
 			n, err := strconv.Atoi(v)
 			if err != nil {
@@ -92,20 +112,40 @@ func (sc *script) newOp(f []string) (string, error) {
 			num[k] = n
 		case w == "hold":
 			hold = true
+		case w == "drain":
+			drain = true
 		case w == FetchTry || w == FetchRequired:
 			prefetch = w
 		default:
-			pools = append(pools, Pool{Name: w, Order: i, Workloads: []Workload{{"Deployment", w}}, ReadyTimeout: Duration(time.Minute)})
+			pools = append(pools, Pool{Name: w, Order: i, Workloads: []Workload{{Kind: "Deployment", Name: w}}, ReadyTimeout: Duration(time.Minute)})
 		}
 	}
 	for i := range pools {
 		pools[i].Gates.Soak = soak
+		if n := num["canary"]; n > 0 {
+			pools[i].Canary = &Canary{Replicas: n, Soak: canarySoak}
+		}
+		if drain {
+			pools[i].Drain = &Drain{Path: "/drain"}
+		}
 	}
 	sc.s = NewOperation("op", Type(f[0]), pools, num["before"], num["from"])
 	if to := num["to"]; to != 0 {
 		sc.s = NewRollback("op", pools, num["before"], num["from"], to)
 	}
 	sc.s.Prefetch = prefetch
+	if err := sc.s.Limit(limits); err != nil {
+		return "", err
+	}
+	if pool, n, ok := strings.Cut(trial, ":"); ok {
+		replicas, err := strconv.Atoi(n)
+		if err != nil {
+			return "", err
+		}
+		if err := sc.s.Try(pool, replicas); err != nil {
+			return "", err
+		}
+	}
 	if hold {
 		sc.s.OnFailure = OnFailureHold
 	}
@@ -130,6 +170,12 @@ func event(f []string) (Event, error) {
 				return e, err
 			}
 			e.Revision = n
+		case "new":
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				return e, err
+			}
+			e.Seen.New = n
 		case "restarts":
 			n, err := strconv.Atoi(v)
 			if err != nil {
@@ -138,6 +184,12 @@ func event(f []string) (Event, error) {
 			e.Seen.Restarts = n
 		case "reason":
 			e.Reason = v
+		case "by":
+			e.By = v
+		case "outage":
+			e.Outage = v
+		case "drift":
+			e.Drift = v
 		case "changed":
 			e.Changed = true
 		case "prune":
@@ -167,7 +219,7 @@ func event(f []string) (Event, error) {
 				if err1 != nil || err2 != nil {
 					return e, fmt.Errorf("counts %q", w)
 				}
-				e.Seen.Ready, e.Seen.Total = ready, total
+				e.Seen.Ready, e.Seen.Total, e.Before = ready, total, Count{ready, total}
 				e.Fetched.Have, e.Fetched.Total = ready, total
 				continue
 			}
@@ -227,6 +279,7 @@ func TestScripts(t *testing.T) {
 // of the run that was not killed, and resume must ask for the very action that was asked for before.
 func TestKillAnywhere(t *testing.T) {
 	answers := map[ActionKind]Event{
+		DoMeasure: {Kind: EvMeasured, Before: Count{2, 2}}, DoDrain: {Kind: EvDrained, Seen: Seen{Done: true}},
 		DoFetch: {Kind: EvFetched, Fetched: Fetched{Have: 2, Total: 2}},
 		DoCRDs:  {Kind: EvCRDs}, DoStage: {Kind: EvStaged, Revision: 15}, DoRelease: {Kind: EvReleased},
 		DoObserve: {Kind: EvObserved, Seen: Seen{Done: true, Ready: 2, Total: 2}},

@@ -48,14 +48,16 @@ func nodeReady(n *corev1.Node) bool {
 	return false
 }
 
-// resolveSurge replaces auto: one pod more where a GPU slot is free, one pod less where none is.
+// resolveSurge replaces auto: one pod more where a GPU slot is free, one pod less where none is. A pool that says nothing, and whose
+// chart says nothing, is replaced so too: Kubernetes' own default would take a quarter of it at once.
 func (c cluster) resolveSurge(ctx context.Context, pools []PoolState) ([]Pool, error) {
 	var out []Pool
 	var nodes *corev1.NodeList
 	var pods *corev1.PodList
 	for _, ps := range pools {
 		p := ps.Pool
-		if p.MaxSurge == surgeAuto {
+		p.oneByOne = p.MaxSurge == "" && p.MaxUnavailable == "" && p.Name != BasePool
+		if p.MaxSurge == surgeAuto || p.oneByOne {
 			var err error
 			if nodes == nil {
 				if nodes, err = c.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/wordcab/wcbundle/rollout"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -71,6 +72,9 @@ func (c *Client) Classify(ctx context.Context, manifest, prev string, pools []ro
 			ch.Why = append(ch.Why, consumers(d.obj, docs)...)
 		}
 		ch.Pool = poolOf(d.obj, pools)
+		if ch.Class == ClassConfigOnly && ch.Pool != "" {
+			ch.Class = otherWorkload(ch.Why)
+		}
 		out = append(out, ch)
 	}
 	for _, d := range before {
@@ -88,17 +92,31 @@ func (c *Client) Classify(ctx context.Context, manifest, prev string, pools []ro
 	return out, nil
 }
 
-func poolOf(o *unstructured.Unstructured, pools []rollout.Pool) string {
-	if o.GroupVersionKind().Group != "apps" || (o.GetKind() != "Deployment" && o.GetKind() != "StatefulSet") {
-		return ""
+// otherWorkload classes the changes of a workload whose pod template is not known as such: what is in its spec may replace pods.
+func otherWorkload(why []string) Class {
+	class := ClassInPlace
+	for _, w := range why {
+		switch {
+		case strings.HasPrefix(w, "spec.replicas "):
+			class = ClassScaleOnly
+		case !strings.HasPrefix(w, "metadata."):
+			return ClassRestart
+		}
 	}
-	w := rollout.Workload{Kind: o.GetKind(), Name: o.GetName()}
+	return class
+}
+
+func poolOf(o *unstructured.Unstructured, pools []rollout.Pool) string {
+	w := rollout.WorkloadOf(o)
 	for _, p := range pools {
 		if slices.Contains(p.Workloads, w) {
 			return p.Name
 		}
 	}
-	return rollout.BasePool
+	if w.APIVersion == "" && (w.Kind == "Deployment" || w.Kind == "StatefulSet") {
+		return rollout.BasePool
+	}
+	return ""
 }
 
 func (c *Client) classifyOne(ctx context.Context, target, prev *unstructured.Unstructured) (Change, error) {

@@ -400,10 +400,10 @@ func TestKill(t *testing.T) {
 			s.must(rollout.Succeeded, s.apply("op1", s.v1()))
 			s.kill(at)
 			e := s.engine(s.request(s.v2()))
-			if _, err := rollout.Resume(t.Context(), e); !errors.Is(err, rollout.ErrLocked) {
+			if _, err := rollout.Resume(t.Context(), e, rollout.ResumeOptions{}); !errors.Is(err, rollout.ErrLocked) {
 				t.Errorf("resume while the dead run has the lock: %v", err)
 			}
-			s.must(rollout.Succeeded, s.unlocked(func() (rollout.Outcome, error) { return rollout.Resume(t.Context(), e) }))
+			s.must(rollout.Succeeded, s.unlocked(func() (rollout.Outcome, error) { return rollout.Resume(t.Context(), e, rollout.ResumeOptions{}) }))
 			s.revisions("1 superseded succeeded", "2 deployed succeeded")
 			for _, app := range []string{"alpha", "beta", "gamma"} {
 				s.images(app, "2", 2)
@@ -548,7 +548,7 @@ func TestHTTPGate(t *testing.T) {
 	if _, err := rollout.Run(t.Context(), s.engine(s.request(v4)), s.op("op5", v4)); !errors.Is(err, rollout.ErrOpen) {
 		t.Errorf("a second operation over a held one: %v", err)
 	}
-	out, err := rollout.Resume(t.Context(), s.engine(s.request(v4)), "model")
+	out, err := rollout.Resume(t.Context(), s.engine(s.request(v4)), rollout.ResumeOptions{Accept: []string{"model"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/wordcab/wcbundle/rollout"
 	"helm.sh/helm/v3/pkg/kube"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/resource"
@@ -57,24 +58,36 @@ func (w *wire) inject(target kube.ResourceList) error {
 		if !ok {
 			return fmt.Errorf("holding %s: sent as %T", info.Name, info.Object)
 		}
-		return w.injectOne(obj)
+		return w.injectOne(obj, func() (bool, error) { return lacks(info) })
 	})
 }
 
-func (w *wire) injectOne(obj *unstructured.Unstructured) error {
-	if obj.GroupVersionKind().Group != "apps" {
-		return nil
-	}
-	key := rollout.Workload{Kind: obj.GetKind(), Name: obj.GetName()}
+// injectOne holds an object that is of a pool. born asks whether it is not there yet.
+func (w *wire) injectOne(obj *unstructured.Unstructured, born func() (bool, error)) error {
+	key := rollout.WorkloadOf(obj)
 	if n, scaled := w.live[key]; scaled {
 		if err := rollout.KeepReplicas(obj, &n); err != nil {
 			return err
 		}
 	}
-	if h, held := w.holds[key]; held {
-		return rollout.Inject(obj, h)
+	h, held := w.holds[key]
+	if !held {
+		return nil
 	}
-	return nil
+	var err error
+	if h.Born, err = born(); err != nil {
+		return fmt.Errorf("looking for %s: %w", key, err)
+	}
+	return rollout.Inject(obj, h)
+}
+
+// lacks tells that the cluster has no such object yet.
+func lacks(info *resource.Info) (bool, error) {
+	_, err := resource.NewHelper(info.Client, info.Mapping).Get(info.Namespace, info.Name)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return false, err
 }
 
 // scaled finds the workloads whose replicas an autoscaler owns, and how many run. KEDA works through such autoscalers too.
