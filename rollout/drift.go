@@ -93,7 +93,7 @@ func lastWriter(live *unstructured.Unstructured) string {
 		if !strings.Contains(text, `"f:paused"`) && !strings.Contains(text, `"f:partition"`) && !strings.Contains(text, `"f:template"`) {
 			continue
 		}
-		if newest == nil || newest.Time.Before(f.Time) {
+		if newest == nil || newest.Time.Before(f.Time) || newest.Time.Equal(f.Time) && newest.Manager == fieldManager {
 			newest = f
 		}
 	}

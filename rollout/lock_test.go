@@ -1,8 +1,10 @@
 package rollout
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/kubernetes/fake"
 )
@@ -32,5 +34,116 @@ func TestLock(t *testing.T) {
 	}
 	if err := unlock(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestEdge45StolenLock: a holder that slept longer than the lock lives does not act again before it knows that the lock is still its own.
+func TestEdge45StolenLock(t *testing.T) {
+	kube := fake.NewSimpleClientset()
+	now := t0
+	a := &lock{kube: kube, namespace: "n", name: "wcbundle-shop", holder: "a", ttl: time.Minute, now: func() time.Time { return now }}
+	if err := a.acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.assured(t.Context()); err != nil {
+		t.Fatalf("fresh: %v", err)
+	}
+	now = now.Add(61 * time.Second)
+	b := &lock{kube: kube, namespace: "n", name: "wcbundle-shop", holder: "b", ttl: time.Minute, now: func() time.Time { return now }}
+	if err := b.acquire(t.Context()); err != nil {
+		t.Fatalf("taking an expired lock: %v", err)
+	}
+	if err := a.acquire(t.Context()); !errors.Is(err, ErrLocked) || a.mine(t.Context()) {
+		t.Errorf("the old holder is not refused: %v", err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := a.assured(short); err == nil {
+		t.Error("the old holder may act")
+	}
+}
+
+// TestEdge46APIAway: an API server that was away for longer than the lock lives takes it from nobody.
+func TestEdge46APIAway(t *testing.T) {
+	kube := fake.NewSimpleClientset()
+	now := t0
+	a := &lock{kube: kube, namespace: "n", name: "wcbundle-shop", holder: "a", ttl: time.Minute, now: func() time.Time { return now }}
+	if err := a.acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(5 * time.Minute)
+	if err := a.acquire(t.Context()); err != nil {
+		t.Fatalf("renewing after five minutes: %v", err)
+	}
+	if err := a.assured(t.Context()); err != nil {
+		t.Errorf("renewed, and not assured: %v", err)
+	}
+}
+
+// TestAsk: a request reaches the holder with its next renewal, once; one that an earlier holder was asked is dropped.
+func TestAsk(t *testing.T) {
+	kube := fake.NewSimpleClientset()
+	ask := func() error {
+		return Ask(t.Context(), kube, "n", "shop", Request{Op: "op1", What: "pause", By: "ops", Reason: "later"})
+	}
+	if err := ask(); !errors.Is(err, ErrNoOperation) {
+		t.Fatalf("asked nobody: %v", err)
+	}
+	a := &lock{kube: kube, namespace: "n", name: "wcbundle-shop", holder: "a", ttl: time.Minute, now: time.Now}
+	for range 2 {
+		if err := a.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if q := a.asked.Load(); q != nil {
+			break
+		}
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if q := a.asked.Swap(nil); q == nil || q.What != "pause" || q.Reason != "later" {
+		t.Fatalf("heard %+v", q)
+	}
+	if err := a.acquire(t.Context()); err != nil || a.asked.Load() != nil {
+		t.Errorf("heard twice, or %v", err)
+	}
+	if err := errors.Join(ask(), a.drop(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	b := &lock{kube: kube, namespace: "n", name: "wcbundle-shop", holder: "b", ttl: time.Minute, now: time.Now}
+	if err := b.acquire(t.Context()); err != nil || b.asked.Load() != nil {
+		t.Errorf("another's request was heard, or %v", err)
+	}
+}
+
+// TestEdge48ClockSkew: times are by the API server's clock, so that two machines agree, however wrong their own clocks are.
+func TestEdge48ClockSkew(t *testing.T) {
+	const layout = "Mon, 02 Jan 2006 15:04:05 GMT"
+	for name, tc := range map[string]struct {
+		server time.Time
+		want   time.Duration
+	}{
+		"ten minutes behind": {t0.Add(10 * time.Minute), 10*time.Minute + time.Second/2},
+		"ten minutes ahead":  {t0.Add(-10 * time.Minute), -10*time.Minute + time.Second/2},
+		"the same":           {t0.Add(time.Second), 0},
+	} {
+		if got := ahead(tc.server.Format(layout), t0, t0); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+	if got := ahead("yesterday", t0, t0); got != 0 {
+		t.Errorf("a date that is none: %s", got)
+	}
+	// A lock that was renewed just now, seen by a machine whose own clock is ten minutes ahead, is not free.
+	kube := fake.NewSimpleClientset()
+	a := &lock{kube: kube, namespace: "n", name: "wcbundle-shop", holder: "a", ttl: time.Minute, now: func() time.Time { return t0 }}
+	wrong := t0.Add(10 * time.Minute)
+	corrected := wrong.Add(ahead(t0.Format(layout), wrong, wrong))
+	b := &lock{kube: kube, namespace: "n", name: "wcbundle-shop", holder: "b", ttl: time.Minute, now: func() time.Time { return corrected }}
+	if err := a.acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.acquire(t.Context()); !errors.Is(err, ErrLocked) {
+		t.Errorf("a live lock was taken: %v", err)
 	}
 }

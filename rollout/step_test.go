@@ -286,15 +286,26 @@ func TestKillAnywhere(t *testing.T) {
 		DoCheck:   {Kind: EvChecked, Seen: Seen{Done: true, Ready: 2, Total: 2}},
 		DoRehold:  {Kind: EvReheld}, DoEvidence: {Kind: EvEvidence}, DoRevert: {Kind: EvReverted, Revision: 16}, DoFinalize: {Kind: EvFinal},
 	}
-	pools := []Pool{{Name: "a", Order: 1}, {Name: "b", Order: 2}}
+	soak := Gates{Soak: Duration(time.Second)}
+	for name, pools := range map[string][]Pool{
+		"plain":  {{Name: "a", Order: 1}, {Name: "b", Order: 2}},
+		"canary": {{Name: "a", Order: 1, Canary: &Canary{Replicas: 1, Soak: Duration(time.Second)}, Gates: soak}, {Name: "b", Order: 2}},
+		"drain":  {{Name: "a", Order: 1, Drain: &Drain{Path: "/drain"}}, {Name: "b", Order: 2, Drain: &Drain{Path: "/drain"}, Canary: &Canary{Replicas: 1}}},
+	} {
+		t.Run(name, func(t *testing.T) { killAnywhere(t, pools, answers) })
+	}
+}
+
+func killAnywhere(t *testing.T, pools []Pool, answers map[ActionKind]Event) {
 	for _, fail := range []bool{false, true} {
 		want := RolledBack
 		if !fail {
 			want = Succeeded
 		}
-		for killAt := range 40 {
+		for killAt := range 60 {
 			op := NewOperation("op", TypeApply, pools, 14, 14)
 			op.Prefetch = FetchTry
+			now := t0
 			s, acts := Step(op, Event{Kind: EvStart}, t0)
 			for n := 0; len(acts) != 0; n++ {
 				if n == killAt {
@@ -306,7 +317,7 @@ func TestKillAnywhere(t *testing.T) {
 					if err := json.Unmarshal(b, &back); err != nil {
 						t.Fatal(err)
 					}
-					again, resumed := Step(back, Event{Kind: EvResume}, t0)
+					again, resumed := Step(back, Event{Kind: EvResume}, now)
 					if fmt.Sprint(resumed) != fmt.Sprint(acts) {
 						t.Fatalf("killed before %v, resume does %v", acts, resumed)
 					}
@@ -316,7 +327,8 @@ func TestKillAnywhere(t *testing.T) {
 				if fail && acts[0] == (Action{DoObserve, "b"}) && s.Phase == Rolling {
 					e.Seen = Seen{Failed: "CrashLoopBackOff"}
 				}
-				if s, acts = Step(s, e, t0); n > 100 {
+				now = now.Add(time.Second)
+				if s, acts = Step(s, e, now); n > 200 {
 					t.Fatal("does not end")
 				}
 			}
