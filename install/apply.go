@@ -25,18 +25,19 @@ import (
 
 // ApplyOptions are what applying takes beside the plan.
 type ApplyOptions struct {
-	Store     Store
-	OnFailure string // rollback (default) or hold
-	Prefetch  string // try (default), required or off
-	OnEvent   func(rollout.Progress)
-	Tool      string // version of this program, for the record
-	Accept    []string
-	Reason    string          // of what a person decides, for the record
-	Limits    rollout.Limits  // how far this run goes
-	Trial     *rollout.Trial  // the pool, or some of its replicas, that goes first and waits to be promoted or dropped
-	Promote   bool            // the canary that waits
-	Stop      <-chan struct{} // closed: pause at the next safe point
-	Despite   string          // why Rollback may go back to a revoked release; "" = it may not. It goes into the record
+	Store      Store
+	OnFailure  string // rollback (default) or hold
+	Prefetch   string // try (default), required or off
+	OnEvent    func(rollout.Progress)
+	Tool       string // version of this program, for the record
+	Accept     []string
+	Reason     string          // of what a person decides, for the record
+	Limits     rollout.Limits  // how far this run goes
+	Trial      *rollout.Trial  // the pool, or some of its replicas, that goes first and waits to be promoted or dropped
+	Promote    bool            // the canary that waits
+	Stop       <-chan struct{} // closed: pause at the next safe point
+	Prometheus string          // NAMESPACE/NAME:PORT of the site's; "" = where the gates say
+	Despite    string          // why Rollback may go back to a revoked release; "" = it may not. It goes into the record
 }
 
 // Apply makes the plan's revision with every changed pool on hold and replaces the pools one by one. A plan whose
@@ -67,7 +68,7 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	if opt.OnFailure != "" {
 		op.OnFailure = opt.OnFailure
 	}
-	op.Prefetch = opt.prefetch()
+	op.Prefetch, op.Prometheus = opt.prefetch(), opt.Prometheus
 	if err := opt.bound(&op); err != nil {
 		return rollout.Outcome{}, err
 	}
@@ -140,6 +141,15 @@ func newID(now time.Time) string {
 	var b [4]byte
 	rand.Read(b[:])
 	return now.UTC().Format("20060102-150405") + "-" + hex.EncodeToString(b[:])
+}
+
+// Operation is OpenOperation of this site's release.
+func Operation(ctx context.Context, t Target) (rollout.State, error) {
+	release, err := releaseName(ctx, t)
+	if err != nil {
+		return rollout.State{}, err
+	}
+	return OpenOperation(ctx, t.Access, release)
 }
 
 // OpenOperation reads the record of the newest operation, finished or not.
@@ -364,6 +374,9 @@ func Rollback(ctx context.Context, t Target, r *RollbackPlan, opt ApplyOptions) 
 	}
 	op := rollout.NewRollback(newID(t.Now), r.Rolls, r.before, r.From, r.To.Number)
 	op.Bundle, op.Actor, op.Prefetch = rollout.BundleRef{Version: r.To.Bundle}, actor(opt.Tool), opt.prefetch()
+	if err := opt.bound(&op); err != nil {
+		return rollout.Outcome{}, err
+	}
 	request := revision.Request{Release: r.Release, Bundle: r.To.Bundle}
 	out, err := rollout.Run(ctx, engine(t, r.client.Operation(request), r.Release, opt), op)
 	if err != nil || out.Phase != rollout.Succeeded {

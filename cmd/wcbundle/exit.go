@@ -320,7 +320,7 @@ func outcomeAnswer(e outcomeError) answer {
 	case rollout.RolledBack:
 		return answer{exitRolledBack, "the site runs the release it ran before; wcbundle status shows the evidence, wcbundle support-bundle collects it"}
 	case rollout.Held:
-		return answer{exitHeld, "look at wcbundle status, then wcbundle resume [--accept GATE] or wcbundle abort"}
+		return answer{exitHeld, heldNext(e.HeldFor)}
 	case rollout.RollbackFailed:
 		return answer{exitRollbackFailed, "pools are held where they were: wcbundle support-bundle, then call the vendor"}
 	}

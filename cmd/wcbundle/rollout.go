@@ -44,19 +44,9 @@ func rolloutCommands() []*cli.Command {
 			Name: "apply", Usage: "upgrade pool by pool inside one Helm revision", Category: "install side",
 			Description: "Replicas are replaced one by one; each pool must pass its gates before the next is touched. A failed gate brings\n" +
 				"the site back by itself (exit code 21). Before a pool is drained, its images and models are brought to its nodes (docs/models.md).\n\nExample:\n   wcbundle apply -f values.yaml",
-			Flags: flags(append(values, onFailure, fetch, yes, outputFlag)...), Action: runApply,
-		},
-		{
-			Name: "resume", Usage: "go on with an operation that was cut off or is on hold", Category: "install side",
-			Description: "Example:\n   wcbundle resume -f values.yaml\n   wcbundle resume --accept err-rate",
-			Flags:       flags(append(values, &cli.StringSliceFlag{Name: "accept", Usage: "take a gate that could not say as passed"}, outputFlag)...),
-			Action:      func(c *cli.Context) error { return runContinue(c, "") },
-		},
-		{
-			Name: "abort", Usage: "turn an operation that was cut off or is on hold back", Category: "install side",
-			Description: "Example:\n   wcbundle abort --reason \"window closes\"",
-			Flags:       flags(append(values, &cli.StringFlag{Name: "reason", Usage: "for the record", Required: true}, outputFlag)...),
-			Action:      func(c *cli.Context) error { return runContinue(c, c.String("reason")) },
+			Flags: flags(append(append(values, onFailure, fetch, yes, outputFlag,
+				&cli.StringFlag{Name: "canary", Usage: "replace this pool first, or POOL=1 one replica of it, and wait until it is promoted or dropped"},
+				&cli.StringFlag{Name: "prometheus", EnvVars: []string{"WCBUNDLE_PROMETHEUS"}, Usage: "NAMESPACE/SERVICE:PORT of this site's Prometheus, where the gates' own is not right"}), runLimitFlags()...)...), Action: runApply,
 		},
 		{
 			Name: "status", Usage: "show what runs and the operation under way", Category: "install side",
@@ -237,6 +227,10 @@ func runApply(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	opt, err := applyOptions(c, s)
+	if err != nil {
+		return err
+	}
 	p, err := install.NewPlan(c.Context, t)
 	if err != nil {
 		return err
@@ -258,7 +252,10 @@ func runApply(c *cli.Context) error {
 	if ok, err := confirm(c, "apply release "+p.Version+"?"); err != nil || !ok {
 		return err
 	}
-	out, err := install.Apply(c.Context, t, p, applyOptions(c, s))
+	ctx, stop, done := calm(c, c.App.ErrWriter)
+	defer done()
+	opt.Stop = stop
+	out, err := install.Apply(ctx, t, p, opt)
 	return finish(c, out, err)
 }
 
@@ -271,9 +268,15 @@ func checkPrefetch(c *cli.Context) error {
 	}
 }
 
-func applyOptions(c *cli.Context, s *site) install.ApplyOptions {
-	return install.ApplyOptions{Store: s.store, OnFailure: c.String("on-failure"), Prefetch: c.String("prefetch"), OnEvent: lines(c.App.ErrWriter), Tool: version, Accept: c.StringSlice("accept"),
-		Despite: c.String("despite-revocation")}
+func applyOptions(c *cli.Context, s *site) (install.ApplyOptions, error) {
+	opt := install.ApplyOptions{Store: s.store, OnFailure: c.String("on-failure"), Prefetch: c.String("prefetch"), OnEvent: lines(c.App.ErrWriter), Tool: version,
+		Accept: c.StringSlice("accept"), Reason: c.String("reason"), Despite: c.String("despite-revocation"), Prometheus: c.String("prometheus")}
+	var err error
+	if opt.Limits, err = readLimits(c, time.Now()); err != nil {
+		return opt, err
+	}
+	opt.Trial, err = readTrial(c.String("canary"))
+	return opt, err
 }
 
 // lines prints an operation's progress, one line per change.
@@ -320,15 +323,6 @@ func finish(c *cli.Context, out rollout.Outcome, err error) error {
 		_, err := fmt.Fprintf(w, "succeeded\trevision %d -> %d\n", out.FromRevision, out.Revision)
 		return err
 	})
-}
-
-func runContinue(c *cli.Context, abort string) error {
-	t, s, err := target(c)
-	if err != nil {
-		return err
-	}
-	out, err := install.Continue(c.Context, t, abort, applyOptions(c, s))
-	return finish(c, out, err)
 }
 
 // toRevision reads --to previous, --to 14, --to rev14 and --to rev 14.
@@ -389,7 +383,14 @@ func runRollback(c *cli.Context) error {
 	if ok, err := confirm(c, fmt.Sprintf("roll back to revision %d?", r.To.Number)); err != nil || !ok {
 		return err
 	}
-	out, err := install.Rollback(c.Context, t, r, applyOptions(c, s))
+	opt, err := applyOptions(c, s)
+	if err != nil {
+		return err
+	}
+	ctx, stop, done := calm(c, w)
+	defer done()
+	opt.Stop = stop
+	out, err := install.Rollback(ctx, t, r, opt)
 	if err == nil && out.Phase == rollout.Succeeded {
 		fmt.Fprintf(w, "revision %d runs again, as revision %d\n", r.To.Number, out.Revision)
 		return nil

@@ -145,11 +145,30 @@ func operationTable(w io.Writer, op rollout.State) error {
 	}
 	switch {
 	case op.Phase == rollout.Held:
-		fmt.Fprintf(w, "next\twcbundle resume [--accept GATE], or wcbundle abort --reason TEXT\n")
+		fmt.Fprintf(w, "on hold\t%s\nnext\t%s\n", op.Why, heldNext(op.HeldFor))
 	case !op.Phase.Terminal():
 		fmt.Fprintf(w, "next\twcbundle status --watch; if nobody runs it any more: wcbundle resume\n")
 	}
 	return nil
+}
+
+// heldNext is what an operator can do about an operation on hold.
+func heldNext(heldFor string) string {
+	switch heldFor {
+	case rollout.HeldForCanary:
+		return "wcbundle canary promote, or wcbundle canary drop --reason TEXT"
+	case rollout.HeldForGate:
+		return "wcbundle resume asks the gate again, wcbundle resume --accept GATE --reason TEXT takes it as passed; wcbundle abort --reason TEXT goes back"
+	case rollout.HeldForDrift:
+		return "stop what changes the workload, then wcbundle resume; wcbundle abort --reason TEXT goes back"
+	case rollout.HeldForOutage:
+		return "when the outage is over: wcbundle resume tries the pool again, wcbundle abort --reason TEXT goes back"
+	case rollout.HeldForWindow:
+		return "in the next window: wcbundle resume --window LENGTH; wcbundle abort --reason TEXT goes back"
+	case rollout.HeldForFailure:
+		return "wcbundle resume tries the pool again when it is mended; wcbundle abort --reason TEXT goes back"
+	}
+	return "wcbundle resume goes on, wcbundle abort --reason TEXT goes back"
 }
 
 func gateText(results []rollout.GateResult) string {
@@ -199,7 +218,7 @@ func watched(op *rollout.State) error {
 	if op.Phase == rollout.Succeeded {
 		return nil
 	}
-	out := rollout.Outcome{Phase: op.Phase}
+	out := rollout.Outcome{Phase: op.Phase, HeldFor: op.HeldFor, Reason: op.Why}
 	if op.Failure != nil {
 		out.Pool, out.Gate, out.Reason = op.Failure.Pool, op.Failure.Gate, op.Failure.Reason
 	}
