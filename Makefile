@@ -7,7 +7,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := -trimpath -buildvcs=false
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 
-.PHONY: build test race fuzz lint golden e2e interop demo bench bench-quick arm64 clean ci
+.PHONY: build test race fuzz lint golden e2e plane interop demo bench bench-quick arm64 clean ci
 
 build: bin/wcbundle
 
@@ -49,6 +49,10 @@ golden:
 
 e2e: build
 	./e2e/run.sh test
+
+# What the API server and its controllers make of holds, revisions and crashes, with simulated nodes; part of e2e.
+plane:
+	./e2e/run.sh plane
 
 # What upstream cosign 2.6.5 and 3.1.3 make of our signatures and we of theirs; part of e2e.
 interop: build

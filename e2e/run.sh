@@ -1,5 +1,6 @@
 #!/bin/bash
 # Sets the story up and runs it: run.sh test (assertions, needs root) or run.sh demo (prints it, leaves out what it must).
+# test runs the tests of the control plane before it: run.sh plane runs nothing else. They want controllers, and no pod that really runs.
 #
 # test runs the interoperation with upstream cosign first, which needs no cluster: run.sh interop runs nothing else, run.sh story leaves it out.
 #
@@ -10,7 +11,7 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 cd "$HERE/.."
-MODE=${1:?test, interop, story or demo}
+MODE=${1:?test, interop, plane, story or demo}
 CACHE=${WCBUNDLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wcbundle}
 COSIGN_VERSION=v2.6.5
 COSIGN3_VERSION=v3.1.3
@@ -22,7 +23,7 @@ say() { echo "== $*" >&2; }
 work=$(mktemp -d)
 cluster=no
 finish() {
-  if [ "$cluster" = ours ]; then e2e/cluster/down.sh >&2; fi
+  if [ "$cluster" = ours ]; then SITE=plane e2e/cluster/down.sh >&2; e2e/cluster/down.sh >&2; fi
   rm -rf "$work"
 }
 trap finish EXIT
@@ -30,7 +31,7 @@ trap finish EXIT
 packages() {
   local missing=()
   command -v ip >/dev/null || missing+=(iproute2)
-  if [ "$MODE" != interop ]; then
+  if [ "$MODE" != interop ] && [ "$MODE" != plane ]; then
     command -v npm >/dev/null || missing+=(npm)
     command -v dpkg-deb >/dev/null || missing+=(dpkg)
   fi
@@ -60,6 +61,19 @@ interop() {
   local alone=(unshare -n)
   [ "$(id -u)" = 0 ] || alone=(unshare -rn)
   (cd e2e/interop && "${alone[@]}" bash -c 'ip link set lo up; exec "$@"' interop "$work/interop.test" -test.v -test.timeout 20m)
+}
+
+# plane brings up a control plane with simulated nodes and runs the packages that only need controllers.
+plane() {
+  say "a control plane with simulated nodes: about 4 minutes"
+  cluster=ours
+  SITE=plane NODES=0 KWOK_NODES=4 KWOK_TAINT=0 KWOK_PODS=1000 e2e/cluster/up.sh >"$work/site.env"
+  # The addresses of simulated pods are this machine's: gates that ask them reach the test.
+  nsenter "--net=$(setting NETNS)" ip route add local 10.200.0.0/16 dev lo
+  go test -c -tags e2e -o "$work/plane.test" ./install/revision
+  (cd install/revision && WCBUNDLE_TEST_PODNET=1 WCBUNDLE_TEST_KUBECONFIG=$(setting KUBECONFIG) nsenter "--net=$(setting NETNS)" "$work/plane.test" -test.v -test.parallel 6 -test.timeout 15m)
+  SITE=plane e2e/cluster/down.sh >&2
+  cluster=no
 }
 
 setting() { sed -n "s/^$1=//p" "$work/site.env"; }
@@ -96,6 +110,8 @@ T
 packages
 if [ "$MODE" = test ] || [ "$MODE" = interop ]; then interop; fi
 if [ "$MODE" = interop ]; then exit; fi
+if [ "$MODE" = plane ] || { [ "$MODE" = test ] && [ "$(id -u)" = 0 ]; }; then plane; fi
+if [ "$MODE" = plane ]; then exit; fi
 inside=()
 if [ -n "${WCBUNDLE_DEMO_KUBECONFIG:-}" ]; then
   : "${WCBUNDLE_DEMO_REGISTRY:?a registry that this cluster pulls from, host:port}"
@@ -119,5 +135,5 @@ case $MODE in
     go build -o "$work/demo" ./e2e/demo
     "${inside[@]}" "$work/demo"
     ;;
-  *) say "test, interop, story or demo"; exit 2 ;;
+  *) say "test, interop, plane, story or demo"; exit 2 ;;
 esac

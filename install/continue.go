@@ -16,6 +16,9 @@ func Continue(ctx context.Context, t Target, abort string, opt ApplyOptions) (ro
 		return rollout.Outcome{}, err
 	}
 	op, err := OpenOperation(ctx, t.Access, release)
+	if errors.Is(err, rollout.ErrNoOperation) {
+		op, err = lostOperation(ctx, t, release)
+	}
 	if err != nil {
 		return rollout.Outcome{}, err
 	}
@@ -32,6 +35,7 @@ func Continue(ctx context.Context, t Target, abort string, opt ApplyOptions) (ro
 		return rollout.Outcome{}, err
 	}
 	e := engine(t, p.client.Operation(p.request), release, opt)
+	e.Lost = func(ctx context.Context) (rollout.Found, error) { return whatIsLeft(ctx, t, release) }
 	if abort != "" {
 		out, err := orAsk(ctx, t, op, "abort", opt, func() (rollout.Outcome, error) { return rollout.Abort(ctx, e, abort) })
 		if err == nil && t.Record.Installed != nil {
@@ -83,4 +87,22 @@ func orAsk(ctx context.Context, t Target, op rollout.State, what string, opt App
 		return out, err
 	}
 	return rollout.Follow(ctx, rollout.NewStore(t.Access.Kube, t.Access.Namespace, op.Release), op.ID)
+}
+
+// whatIsLeft finds what is left of an operation whose record was deleted.
+func whatIsLeft(ctx context.Context, t Target, release string) (rollout.Found, error) {
+	c, err := client(t)
+	if err != nil {
+		return rollout.Found{}, err
+	}
+	return c.Lost(ctx, release, func(version string) ([]rollout.Pool, error) { return poolsOfVersion(ctx, t, version) })
+}
+
+// lostOperation is what such an operation would be; the run that takes it up looks again, when it has the lock.
+func lostOperation(ctx context.Context, t Target, release string) (rollout.State, error) {
+	f, err := whatIsLeft(ctx, t, release)
+	if err != nil {
+		return rollout.State{}, err
+	}
+	return rollout.Rebuild(f, t.Now)
 }

@@ -200,6 +200,9 @@ func (p *Plan) compare(ctx context.Context, t Target) error {
 		prev, p.From, p.Running = cur.Manifest, cur.Number, cur.Bundle
 	}
 	p.Next = p.before + 1
+	if err := p.openWithoutRecord(ctx, t, history); err != nil {
+		return err
+	}
 	rendered, err := p.client.Render(ctx, revision.RenderRequest{Chart: p.request.Chart, Values: p.request.Values, Release: p.Release, Post: p.request.Post})
 	if err != nil {
 		return fmt.Errorf("rendering release %s: %w", p.Version, err)
@@ -220,6 +223,19 @@ func (p *Plan) compare(ctx context.Context, t Target) error {
 	}
 	p.split(pools)
 	return nil
+}
+
+// openWithoutRecord blocks where an operation is under way and its record was deleted: preflight finds those that have one.
+func (p *Plan) openWithoutRecord(ctx context.Context, t Target, history []revision.Revision) error {
+	if !revision.Unfinished(history) {
+		return nil
+	}
+	_, err := OpenOperation(ctx, t.Access, p.Release)
+	if errors.Is(err, rollout.ErrNoOperation) {
+		p.Blocking = append(p.Blocking, fmt.Sprintf("revision %d belongs to an operation that has not ended, and its record was deleted: wcbundle resume takes it up, wcbundle abort goes back", p.before))
+		return nil
+	}
+	return err
 }
 
 func strayError(stray []string) error {

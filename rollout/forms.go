@@ -102,6 +102,14 @@ var known = map[string]schema.GroupVersionResource{
 	"LeaderWorkerSet": {Group: "leaderworkerset.x-k8s.io", Version: "v1", Resource: "leaderworkersets"},
 }
 
+// GroupVersion is the apiVersion of its objects.
+func (w Workload) GroupVersion() string {
+	if at, ok := known[w.Kind]; ok && w.APIVersion == "" {
+		return at.GroupVersion().String()
+	}
+	return w.APIVersion
+}
+
 // WorkloadOf is the name of an object as pools give it.
 func WorkloadOf(o *unstructured.Unstructured) Workload {
 	w := Workload{Kind: o.GetKind(), Name: o.GetName()}

@@ -107,6 +107,8 @@ type Engine struct {
 	Stop      <-chan struct{}  // closed: pause at the next safe point; nil: never
 	// Outage says why going back would make it worse, beside nodes that are down, which the engine sees; nil, or "": nothing.
 	Outage func(ctx context.Context) string
+	// Lost looks for what is left of an operation whose record was deleted; nil: a lost record stays lost.
+	Lost func(ctx context.Context) (Found, error)
 	// Scrub gives what takes secrets out of evidence before the record keeps it. nil, or an error: no evidence is kept.
 	Scrub func(ctx context.Context) (func(string) string, error)
 }
@@ -175,6 +177,9 @@ func Follow(ctx context.Context, s *Store, op string) (Outcome, error) {
 func (e Engine) reopen(ctx context.Context, ev Event) (Outcome, error) {
 	return e.locked(ctx, func(ctx context.Context, r *run) (Outcome, error) {
 		op, err := r.store.Load(ctx)
+		if errors.Is(err, ErrNoOperation) && e.Lost != nil {
+			op, err = r.rebuild(ctx)
+		}
 		if err != nil {
 			return Outcome{}, err
 		}
@@ -190,6 +195,20 @@ func (e Engine) reopen(ctx context.Context, ev Event) (Outcome, error) {
 		}
 		return r.drive(ctx, op, ev)
 	})
+}
+
+// rebuild makes the record anew and saves it before anything is done by it.
+func (r *run) rebuild(ctx context.Context) (State, error) {
+	found, err := r.Lost(ctx)
+	if err != nil {
+		return State{}, err
+	}
+	op, err := Rebuild(found, r.Now())
+	if err != nil {
+		return State{}, fmt.Errorf("%w: %w", ErrNoOperation, err)
+	}
+	op.Release, op.Namespace = r.Release, r.Namespace
+	return op, r.store.Save(ctx, op)
 }
 
 // locked runs f with the lock, and with a context that ends when the lock is lost.

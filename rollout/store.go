@@ -71,13 +71,18 @@ func (s *Store) Save(ctx context.Context, st State) error {
 	}
 	cm := s.configMap(s.name(), text)
 	cms := s.kube.CoreV1().ConfigMaps(s.namespace)
-	if s.version == "" {
-		cm, err = cms.Create(ctx, cm, metav1.CreateOptions{})
-	} else {
+	known := s.version != ""
+	if known {
 		cm.ResourceVersion = s.version
 		cm, err = cms.Update(ctx, cm, metav1.UpdateOptions{})
 	}
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || (s.version != "" && apierrors.IsNotFound(err)) {
+	if known && apierrors.IsNotFound(err) { // somebody deleted it: whoever has the lock knows the state
+		known, cm = false, s.configMap(s.name(), text)
+	}
+	if !known {
+		cm, err = cms.Create(ctx, cm, metav1.CreateOptions{})
+	}
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("saving operation record: %w", ErrConflict)
 	}
 	if err != nil {

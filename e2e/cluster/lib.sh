@@ -16,6 +16,7 @@
 #   SITE=alpha SITE_ID=1     name, and a number of 1..99 that no other running site on this machine has
 #   NODES=1                  real nodes
 #   KWOK_NODES=2 KWOK_GPUS=8 simulated nodes and the nvidia.com/gpu of each
+#   KWOK_TAINT=1 KWOK_PODS=110  0: pods need no toleration for them; the pods that each takes
 #   OPERATOR=0               1 joins the root namespace to the site
 #   PROXY_MODE=iptables      or nftables
 #   CONTAINERD=1             Debian's containerd 1.6; 2 = containerd 2, built from its source, with image volumes switched on
@@ -27,6 +28,8 @@ SITE_ID=${SITE_ID:-1}
 NODES=${NODES:-1}
 KWOK_NODES=${KWOK_NODES:-2}
 KWOK_GPUS=${KWOK_GPUS:-8}
+KWOK_TAINT=${KWOK_TAINT:-1}
+KWOK_PODS=${KWOK_PODS:-110}
 OPERATOR=${OPERATOR:-0}
 PROXY_MODE=${PROXY_MODE:-iptables}
 CONTAINERD=${CONTAINERD:-1}

@@ -247,7 +247,9 @@ start_kwok() {
   daemon kwok nsenter --net="/run/netns/$NETNS" "$BIN/kwok" --kubeconfig "$ADMIN" --config "$HERE/kwok/stages.yaml" \
     --manage-all-nodes=false --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake \
     --node-lease-duration-seconds=40 --cidr=10.200.0.0/16 --node-ip="$CONTROL_IP"
-  local i size="cpu: \"96\", memory: 1Ti, pods: \"110\", ephemeral-storage: 1Ti, nvidia.com/gpu: \"$KWOK_GPUS\""
+  local i size="cpu: \"96\", memory: 1Ti, pods: \"$KWOK_PODS\", ephemeral-storage: 1Ti, nvidia.com/gpu: \"$KWOK_GPUS\""
+  local taints="[{key: kwok.x-k8s.io/node, value: fake, effect: NoSchedule}]"
+  [ "$KWOK_TAINT" = 1 ] || taints="[]"
   for i in $(seq "$KWOK_NODES"); do
     cat <<T
 ---
@@ -264,7 +266,7 @@ metadata:
     kubernetes.io/arch: amd64
     nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3
 spec:
-  taints: [{key: kwok.x-k8s.io/node, value: fake, effect: NoSchedule}]
+  taints: $taints
 status:
   capacity: {$size}
   allocatable: {$size}

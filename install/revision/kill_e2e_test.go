@@ -1,0 +1,126 @@
+//go:build e2e
+
+package revision
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wordcab/wcbundle/rollout"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestKill: a run that dies at any boundary is finished by the next one, in one revision.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"CRDs", "Staging", "record", "patch", "Releasing", "Replacing", "Finalizing"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+			s.kill(at)
+			e := s.engine(s.request(s.v2()))
+			if _, err := rollout.Resume(t.Context(), e, rollout.ResumeOptions{}); !errors.Is(err, rollout.ErrLocked) {
+				t.Errorf("resume while the dead run has the lock: %v", err)
+			}
+			s.must(rollout.Succeeded, s.unlocked(func() (rollout.Outcome, error) { return rollout.Resume(t.Context(), e, rollout.ResumeOptions{}) }))
+			s.revisions("1 superseded succeeded", "2 deployed succeeded")
+			for _, app := range []string{"alpha", "beta", "gamma"} {
+				s.images(app, "2", 2)
+			}
+			s.clean()
+		})
+	}
+}
+
+// TestKillAbort: an operation that died while it staged is taken back whole, and restarts nothing.
+func TestKillAbort(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+	before := []map[string]string{s.pods("alpha"), s.pods("beta"), s.pods("gamma")}
+	s.kill("patch")
+	e := s.engine(Request{Release: "story"})
+	s.must(rollout.RolledBack, s.unlocked(func() (rollout.Outcome, error) { return rollout.Abort(t.Context(), e, "the window is over") }))
+	s.revisions("1 superseded succeeded", "2 failed failed", "3 deployed succeeded")
+	for i, app := range []string{"alpha", "beta", "gamma"} {
+		if !maps.Equal(before[i], s.pods(app)) {
+			t.Errorf("%s was restarted", app)
+		}
+	}
+	d, err := s.c.Kube().AppsV1().Deployments(s.ns).Get(t.Context(), "alpha", metav1.GetOptions{})
+	if err != nil || !strings.HasSuffix(d.Spec.Template.Spec.Containers[0].Image, ":1") {
+		t.Errorf("alpha keeps the template of the aborted revision: %v", err)
+	}
+	s.clean()
+}
+
+// kill runs the upgrade to v2 in another process, which kills itself at a boundary.
+func (s *site) kill(at string) {
+	s.t.Helper()
+	child := exec.Command(os.Args[0], "-test.run=^TestKillChild$", "-test.v")
+	child.Env = append(os.Environ(), "WCBUNDLE_TEST_NAMESPACE="+s.ns, "WCBUNDLE_TEST_KILL="+at)
+	text, err := child.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		s.t.Fatalf("child was not killed: %v\n%s", err, text)
+	}
+}
+
+// unlocked repeats f until the dead process's lock has expired.
+func (s *site) unlocked(f func() (rollout.Outcome, error)) rollout.Outcome {
+	s.t.Helper()
+	for {
+		out, err := f()
+		if err == nil {
+			return out
+		}
+		if !errors.Is(err, rollout.ErrLocked) {
+			s.t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+func (s *site) v2() want { return want{"1.1.0", tags("2", "2", "2"), s.pools()} }
+
+// TestKillChild is TestKill's other process.
+func TestKillChild(t *testing.T) {
+	at := os.Getenv("WCBUNDLE_TEST_KILL")
+	if at == "" {
+		t.Skip("runs only as a child of TestKill")
+	}
+	s := newSite(t)
+	op := s.op("op2", s.v2())
+	die := func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
+	s.c.get.cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			patch := r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") == ""
+			if at == "record" && patch && strings.Contains(r.URL.Path, "/deployments/alpha") ||
+				at == "patch" && patch && strings.Contains(r.URL.Path, "/statefulsets/gamma") {
+				die()
+			}
+			return next.RoundTrip(r)
+		})
+	}
+	e := s.engine(s.request(s.v2()))
+	e.OnEvent = func(p rollout.Progress) {
+		s.note(p)
+		if string(p.Phase) == at || string(p.State) == at && p.Pool == "beta" {
+			die()
+		}
+	}
+	out, err := rollout.Run(t.Context(), e, op)
+	t.Fatalf("survived: %+v, %v", out, err)
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
