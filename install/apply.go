@@ -276,7 +276,7 @@ func (r *RollbackPlan) compare(ctx context.Context, t Target, cur revision.Revis
 	if err != nil {
 		return err
 	}
-	if r.Changes, err = r.client.Classify(ctx, r.To.Manifest, cur.Manifest, pools); err != nil {
+	if r.Changes, err = r.client.ClassifyStored(ctx, r.To.Manifest, cur.Manifest, pools); err != nil {
 		return err
 	}
 	p := Plan{Changes: r.Changes}

@@ -40,6 +40,15 @@ type Change struct {
 // Classify says what applying manifest over prev (the stored manifest of what runs, "" for none) would change. Nothing is
 // changed. The order is the manifest's, removed ones last.
 func (c *Client) Classify(ctx context.Context, manifest, prev string, pools []rollout.Pool) ([]Change, error) {
+	return c.classify(ctx, manifest, prev, pools, false)
+}
+
+// ClassifyStored is Classify for the stored manifest of an earlier revision, which is applied as it is, with all that is cosmetic.
+func (c *Client) ClassifyStored(ctx context.Context, manifest, prev string, pools []rollout.Pool) ([]Change, error) {
+	return c.classify(ctx, manifest, prev, pools, true)
+}
+
+func (c *Client) classify(ctx context.Context, manifest, prev string, pools []rollout.Pool, stored bool) ([]Change, error) {
 	docs, err := splitManifest([]byte(manifest))
 	if err != nil {
 		return nil, err
@@ -64,18 +73,18 @@ func (c *Client) Classify(ctx context.Context, manifest, prev string, pools []ro
 				return nil, err
 			}
 		}
-		ch, err := c.classifyOne(ctx, target, old[d.id()])
+		ch, err := c.classifyOne(ctx, target, old[d.id()], stored)
 		if err != nil {
 			return nil, err
-		}
-		if ch.Class == ClassConfigOnly {
-			ch.Why = append(ch.Why, consumers(d.obj, docs)...)
 		}
 		ch.Pool = poolOf(d.obj, pools)
 		if ch.Class == ClassConfigOnly && ch.Pool != "" {
 			ch.Class = otherWorkload(ch.Why)
 		}
 		out = append(out, ch)
+	}
+	if err := c.configReads(ctx, out, docs, old); err != nil {
+		return nil, err
 	}
 	for _, d := range before {
 		if d.obj == nil || stays[d.id()] != nil {
@@ -119,7 +128,7 @@ func poolOf(o *unstructured.Unstructured, pools []rollout.Pool) string {
 	return ""
 }
 
-func (c *Client) classifyOne(ctx context.Context, target, prev *unstructured.Unstructured) (Change, error) {
+func (c *Client) classifyOne(ctx context.Context, target, prev *unstructured.Unstructured, stored bool) (Change, error) {
 	ch := Change{Kind: target.GetKind(), Name: target.GetName(), Class: ClassNone}
 	live, err := c.live(ctx, target)
 	if err != nil {
@@ -129,12 +138,15 @@ func (c *Client) classifyOne(ctx context.Context, target, prev *unstructured.Uns
 		ch.Class = ClassNew
 		return ch, nil
 	}
-	if hasTemplate(target) {
+	if hasTemplate(target) && !stored {
 		copyCosmetics(target, live)
 	}
 	after, err := c.dryRun(ctx, prev, target, live)
 	if apierrors.IsInvalid(err) {
 		ch.Class, ch.Why = ClassRecreate, causes(err)
+		if fixed, _, _ := unstructured.NestedBool(live.Object, "immutable"); fixed && isConfig(target) {
+			ch.Why = []string{"it is immutable: the release must give the changed one another name"}
+		}
 		return ch, nil
 	}
 	if err != nil {

@@ -17,7 +17,7 @@ func cosmeticLabel(key string) bool {
 }
 
 func cosmeticAnnotation(key string) bool {
-	return strings.HasPrefix(key, "checksum/") || key == "rollme"
+	return strings.HasPrefix(key, "checksum/") || key == "rollme" || key == AnnotationRestarted
 }
 
 // keepCosmetics writes the live values of cosmetic keys into the pod templates of a manifest where nothing else differs,

@@ -3,7 +3,6 @@ package revision
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -139,30 +138,6 @@ func splitImage(ref string) (repo, tag string) {
 	return ref, "latest"
 }
 
-// consumers says of a changed ConfigMap or Secret which workloads read it, and whether they see the change without a
-// restart: a volume is refreshed, an environment variable and a subPath mount are not.
-func consumers(config *unstructured.Unstructured, docs []doc) []string {
-	if k := config.GetKind(); k != "ConfigMap" && k != "Secret" {
-		return nil
-	}
-	var out []string
-	for _, d := range docs {
-		if d.obj == nil || !hasTemplate(d.obj) {
-			continue
-		}
-		how := consumes(template(d.obj), config.GetKind(), config.GetName())
-		who := d.obj.GetKind() + "/" + d.obj.GetName()
-		switch {
-		case len(how) == 0:
-		case slices.Equal(how, []string{"volume"}):
-			out = append(out, "applies live in "+who+" (volume)")
-		default:
-			out = append(out, "needs restart of "+who+" ("+strings.Join(how, ", ")+")")
-		}
-	}
-	return out
-}
-
 // consumes lists how a pod template reads a ConfigMap or Secret: env, envFrom, subPath, volume.
 func consumes(tpl map[string]any, kind, name string) []string {
 	found := map[string]bool{}
@@ -195,11 +170,31 @@ func volumesOf(tpl map[string]any, kind, name string) map[string]bool {
 		if kind == "Secret" {
 			ref, _, _ = unstructured.NestedString(v, "secret", "secretName")
 		}
+		if ref != name && projects(v, kind, name) {
+			ref = name
+		}
 		if volume, ok := v["name"].(string); ok && ref == name {
 			out[volume] = true
 		}
 	}
 	return out
+}
+
+// projects tells that a projected volume has a ConfigMap or Secret among its sources.
+func projects(volume map[string]any, kind, name string) bool {
+	list, _, _ := unstructured.NestedSlice(volume, "projected", "sources")
+	field := "configMap"
+	if kind == "Secret" {
+		field = "secret"
+	}
+	for _, e := range list {
+		if m, ok := e.(map[string]any); ok {
+			if ref, _, _ := unstructured.NestedString(m, field, "name"); ref == name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func containerReads(c map[string]any, kind, name string, volumes, found map[string]bool) {

@@ -248,3 +248,27 @@ func (s *site) revisions(wanted ...string) {
 }
 
 func (s *site) v1() want { return want{"1.0.0", tags("1", "1", "1"), s.pools()} }
+
+// rollback goes back to a revision as the command does.
+func (s *site) rollback(id string, to int) rollout.Outcome {
+	s.t.Helper()
+	out, err := rollout.Run(s.t.Context(), s.engine(Request{Release: "story"}), s.backOp(id, to))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+func (s *site) backOp(id string, to int) rollout.State {
+	s.t.Helper()
+	h, err := s.c.History(s.t.Context(), "story")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cur, _ := Current(h)
+	changes, err := s.c.ClassifyStored(s.t.Context(), h[to-h[0].Number].Manifest, cur.Manifest, s.pools())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return rollout.NewRollback(id, PoolsToRoll(changes, s.pools()), h[len(h)-1].Number, cur.Number, to)
+}

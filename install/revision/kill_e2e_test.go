@@ -17,8 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestKill: a run that dies at any boundary is finished by the next one, in one revision.
-func TestKill(t *testing.T) {
+// TestEdge42Edge43Kill: a run that dies at any boundary is finished by the next one, in one revision.
+func TestEdge42Edge43Kill(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"CRDs", "Staging", "record", "patch", "Releasing", "Replacing", "Finalizing"} {
 		t.Run(at, func(t *testing.T) {
@@ -40,8 +40,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// TestKillAbort: an operation that died while it staged is taken back whole, and restarts nothing.
-func TestKillAbort(t *testing.T) {
+// TestEdge53KillAbort: an operation that died while it staged is taken back whole, and restarts nothing.
+func TestEdge53KillAbort(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
@@ -91,11 +91,11 @@ func (s *site) unlocked(f func() (rollout.Outcome, error)) rollout.Outcome {
 
 func (s *site) v2() want { return want{"1.1.0", tags("2", "2", "2"), s.pools()} }
 
-// TestKillChild is TestKill's other process.
+// TestKillChild is the other process.
 func TestKillChild(t *testing.T) {
 	at := os.Getenv("WCBUNDLE_TEST_KILL")
 	if at == "" {
-		t.Skip("runs only as a child of TestKill")
+		t.Skip("runs only as a child of TestEdge42Edge43Kill")
 	}
 	s := newSite(t)
 	op := s.op("op2", s.v2())

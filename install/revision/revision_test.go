@@ -112,22 +112,48 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-func TestConsumers(t *testing.T) {
+// TestEdge11Edge12HowConfigIsRead: a volume follows a change, everything else does not.
+func TestEdge11Edge12HowConfigIsRead(t *testing.T) {
 	config := one(t, "{kind: ConfigMap, apiVersion: v1, metadata: {name: c}}")
-	for want, spec := range map[string]string{
-		"needs restart of Deployment/a (envFrom)":         "containers: [{name: m, envFrom: [{configMapRef: {name: c}}]}]",
-		"needs restart of Deployment/a (env)":             "initContainers: [{name: m, env: [{name: X, valueFrom: {configMapKeyRef: {name: c, key: k}}}]}]",
-		"applies live in Deployment/a (volume)":           "volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c}]}]",
-		"needs restart of Deployment/a (subPath)":         "volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c, subPath: k}]}]",
-		"needs restart of Deployment/a (subPath, volume)": "volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c, subPath: k}, {name: v, mountPath: /d}]}]",
-		"": "containers: [{name: m, envFrom: [{secretRef: {name: c}}, {configMapRef: {name: other}}]}]",
+	for spec, want := range map[string]string{
+		"containers: [{name: m, envFrom: [{configMapRef: {name: c}}]}]":                                                                                       "envFrom",
+		"initContainers: [{name: m, env: [{name: X, valueFrom: {configMapKeyRef: {name: c, key: k}}}]}]":                                                      "env",
+		"volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c}]}]":                                       "volume",
+		"volumes: [{name: v, projected: {sources: [{configMap: {name: c}}]}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c}]}]":             "volume",
+		"volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c, subPath: k}]}]":                           "subPath",
+		"volumes: [{name: v, configMap: {name: c}}], containers: [{name: m, volumeMounts: [{name: v, mountPath: /c, subPath: k}, {name: v, mountPath: /d}]}]": "subPath, volume",
+		"containers: [{name: m, envFrom: [{secretRef: {name: c}}, {configMapRef: {name: other}}]}]":                                                           "",
 	} {
-		docs, err := splitManifest([]byte("{kind: Deployment, apiVersion: apps/v1, metadata: {name: a}, spec: {template: {spec: {" + spec + "}}}}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Join(consumers(config, docs), "; "); got != want {
+		pod := one(t, "{kind: Pod, apiVersion: v1, metadata: {name: a}, spec: {"+spec+"}}")
+		how := consumesAny([]map[string]any{pod.Object}, config)
+		if got := strings.Join(how, ", "); got != want {
 			t.Errorf("%s: %q, want %q", spec, got, want)
+		}
+		if r := (reader{how: how}); r.live() != (want == "volume") {
+			t.Errorf("%s: seen live: %t", spec, r.live())
+		}
+	}
+}
+
+// TestConfigChanged: a Secret is compared as the API server keeps it, and with the revision that runs, so that a second try to stage
+// comes to the same as the first.
+func TestConfigChanged(t *testing.T) {
+	secret := func(v string) *unstructured.Unstructured {
+		return one(t, "{kind: Secret, apiVersion: v1, metadata: {name: s}, stringData: {K: "+v+"}}")
+	}
+	kept := one(t, "{kind: Secret, apiVersion: v1, metadata: {name: s}, data: {K: YQ==}}")
+	for name, tc := range map[string]struct {
+		target, prev, live *unstructured.Unstructured
+		want               bool
+	}{
+		"the same":            {secret("a"), secret("a"), kept, false},
+		"changed":             {secret("b"), secret("a"), kept, true},
+		"tried a second time": {secret("a"), secret("b"), kept, true},
+		"new":                 {secret("a"), nil, nil, false},
+		"edited by hand":      {secret("b"), secret("b"), kept, true},
+	} {
+		if got := configChanged(tc.target, tc.prev, tc.live); got != tc.want {
+			t.Errorf("%s: %t", name, got)
 		}
 	}
 }

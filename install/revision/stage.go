@@ -211,7 +211,10 @@ func (o *Operation) make(ctx context.Context, r rollout.StageRequest, w *wire) e
 		if err != nil {
 			return nil, err
 		}
-		return o.c.keepCosmetics(ctx, out, prev)
+		if out, err = o.c.keepCosmetics(ctx, out, prev); err != nil {
+			return nil, err
+		}
+		return o.c.restartForConfig(ctx, out, prev, r.Op)
 	})
 	_, err = up.RunWithContext(ctx, o.req.Release, ch, copyValues(o.req.Values))
 	return err

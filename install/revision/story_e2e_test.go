@@ -6,7 +6,6 @@ import (
 	"maps"
 	"strings"
 	"testing"
-	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 
@@ -86,7 +85,7 @@ func TestStory(t *testing.T) {
 		t.Fatalf("previous is %d, %v", prev.Number, err)
 	}
 	cur, _ := Current(h)
-	changes, err := s.c.Classify(t.Context(), prev.Manifest, cur.Manifest, s.pools())
+	changes, err := s.c.ClassifyStored(t.Context(), prev.Manifest, cur.Manifest, s.pools())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,8 +102,8 @@ func TestStory(t *testing.T) {
 	s.clean()
 }
 
-// TestStatefulSetStuck: a set that waits for a pod of a bad revision is freed on the way back.
-func TestStatefulSetStuck(t *testing.T) {
+// TestEdge52StatefulSetStuck: a set that waits for a pod of a bad revision is freed on the way back.
+func TestEdge52StatefulSetStuck(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
@@ -120,43 +119,8 @@ func TestStatefulSetStuck(t *testing.T) {
 	}
 }
 
-// TestClasses: what restarts nothing must restart nothing.
-func TestClasses(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	v1 := s.v1()
-	v1.values["checksum"] = "one"
-	s.must(rollout.Succeeded, s.apply("op1", v1))
-	v2 := want{"1.0.1", tags("1", "1", "1", map[string]any{"checksum": "two", "level": "debug"}), s.pools()}
-	for _, c := range s.classify(v2) {
-		class := ClassNone
-		if c.Kind == "ConfigMap" {
-			class = ClassConfigOnly
-			if !strings.Contains(strings.Join(c.Why, "; "), "needs restart of Deployment/beta (envFrom)") {
-				t.Errorf("why %q", c.Why)
-			}
-		}
-		if c.Class != class {
-			t.Errorf("%s/%s is %s, want %s: %q", c.Kind, c.Name, c.Class, class, c.Why)
-		}
-	}
-	before := []map[string]string{s.pods("alpha"), s.pods("beta"), s.pods("gamma")}
-	s.must(rollout.Succeeded, s.apply("op2", v2))
-	time.Sleep(2 * time.Second) // controllers would have had the time to restart something
-	for i, app := range []string{"alpha", "beta", "gamma"} {
-		if !maps.Equal(before[i], s.pods(app)) {
-			t.Errorf("%s was restarted", app)
-		}
-	}
-	for _, c := range s.classify(want{"1.0.1", tags("2", "1", "1", map[string]any{"checksum": "two", "level": "debug"}), s.pools()}) {
-		if c.Name == "alpha" && (c.Class != ClassRestart || c.Why[0] != "image 1 -> 2" && !strings.Contains(strings.Join(c.Why, ";"), "image 1 -> 2")) {
-			t.Errorf("alpha is %s: %q", c.Class, c.Why)
-		}
-	}
-}
-
-// TestAutoscaled: what an autoscaler did survives an upgrade and a rollback, though the chart renders replicas.
-func TestAutoscaled(t *testing.T) {
+// TestEdge81Autoscaled: what an autoscaler did survives an upgrade and a rollback, though the chart renders replicas.
+func TestEdge81Autoscaled(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
