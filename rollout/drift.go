@@ -80,7 +80,7 @@ func letGo(live *unstructured.Unstructured, op string) string {
 	return text + ": it is on hold again; stop whatever changes it, then resume"
 }
 
-// lastWriter is who wrote the hold's fields last, by what the API server noted.
+// lastWriter is who wrote the hold's fields last, by what the API server noted; "" where it noted nobody but us.
 func lastWriter(live *unstructured.Unstructured) string {
 	var newest *metav1.ManagedFieldsEntry
 	fields := live.GetManagedFields()
@@ -93,7 +93,10 @@ func lastWriter(live *unstructured.Unstructured) string {
 		if !strings.Contains(text, `"f:paused"`) && !strings.Contains(text, `"f:partition"`) && !strings.Contains(text, `"f:template"`) {
 			continue
 		}
-		if newest == nil || newest.Time.Before(f.Time) || newest.Time.Equal(f.Time) && newest.Manager == fieldManager {
+		if strings.HasPrefix(f.Manager, "wcbundle") {
+			continue // Helm in here, and this
+		}
+		if newest == nil || !f.Time.Before(newest.Time) {
 			newest = f
 		}
 	}

@@ -210,7 +210,7 @@ func (s *site) clean() {
 		s.t.Fatal(err)
 	}
 	for _, r := range h {
-		if strings.Contains(r.Manifest, "paused") || strings.Contains(r.Manifest, fmt.Sprint(rollout.HoldPartition)) {
+		if strings.Contains(r.Manifest, "paused: true") || strings.Contains(r.Manifest, fmt.Sprint(rollout.HoldPartition)) {
 			s.t.Errorf("revision %d stores a hold", r.Number)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 	LabelBundle  = "bundle.wordcab.com/bundle"
 	LabelOutcome = "bundle.wordcab.com/outcome"
 	LabelStep    = "bundle.wordcab.com/step" // forward | back
+	// LabelNumber is the revision that the labels are about: plain Helm copies the labels of the revision before into its own.
+	LabelNumber = "bundle.wordcab.com/revision"
 )
 
 // Outcomes of a revision.
@@ -95,8 +98,10 @@ func (c *Client) History(ctx context.Context, name string) ([]Revision, error) {
 }
 
 func toRevision(rel *release.Release) (Revision, error) {
-	r := Revision{Number: rel.Version, Manifest: rel.Manifest, Values: rel.Config, Op: rel.Labels[LabelOp],
-		Bundle: rel.Labels[LabelBundle], Outcome: rel.Labels[LabelOutcome]}
+	r := Revision{Number: rel.Version, Manifest: rel.Manifest, Values: rel.Config}
+	if n := rel.Labels[LabelNumber]; n == "" || n == strconv.Itoa(rel.Version) {
+		r.Op, r.Bundle, r.Outcome = rel.Labels[LabelOp], rel.Labels[LabelBundle], rel.Labels[LabelOutcome]
+	}
 	if rel.Info != nil {
 		r.Status, r.Description, r.Updated = rel.Info.Status.String(), rel.Info.Description, rel.Info.LastDeployed.Time
 	}

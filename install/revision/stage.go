@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/wordcab/wcbundle/rollout"
@@ -116,7 +117,7 @@ func (o *Operation) observe(ctx context.Context, r rollout.StageRequest, last *r
 		return false, nil
 	}
 	status := last.Info.Status
-	switch mine, back := last.Labels[LabelOp] == r.Op, madeBack(r, last); {
+	switch mine, back := isOf(last, r.Op), madeBack(r, last); {
 	case r.To != 0 && mine && !back:
 		// An operation that was aborted while it staged: its revision is what is gone back from, whole or not.
 		if status.IsPending() {
@@ -136,6 +137,11 @@ func (o *Operation) observe(ctx context.Context, r rollout.StageRequest, last *r
 		return false, fmt.Errorf("removing the half made revision %d: %w", last.Version, err)
 	}
 	return false, ctx.Err()
+}
+
+// isOf tells whether a revision is an operation's: plain Helm copies labels.
+func isOf(rel *release.Release, op string) bool {
+	return rel.Labels[LabelOp] == op && rel.Labels[LabelNumber] == strconv.Itoa(rel.Version)
 }
 
 // madeBack tells whether a revision after r.Before is the rollback that r asks for. A rollback has its target's labels
@@ -169,12 +175,12 @@ func (o *Operation) label(ctx context.Context, r rollout.StageRequest, last *rel
 	if r.To != 0 {
 		step = stepBack
 	}
-	if last == nil || last.Labels[LabelOp] == r.Op && last.Labels[LabelStep] == step {
+	if last == nil || last.Labels[LabelOp] == r.Op && last.Labels[LabelStep] == step && last.Labels[LabelNumber] == strconv.Itoa(last.Version) {
 		return nil
 	}
 	text := fmt.Sprintf("rolling back to %d", r.To) // only a rollback has not its labels from the first write on
 	return o.c.describe(ctx, o.req.Release, last.Version, text, map[string]string{
-		LabelOp: r.Op, LabelStep: step, LabelOutcome: OutcomeRolling})
+		LabelOp: r.Op, LabelStep: step, LabelOutcome: OutcomeRolling, LabelNumber: strconv.Itoa(last.Version)})
 }
 
 func (o *Operation) make(ctx context.Context, r rollout.StageRequest, w *wire) error {
@@ -191,7 +197,8 @@ func (o *Operation) make(ctx context.Context, r rollout.StageRequest, w *wire) e
 	if err != nil {
 		return err
 	}
-	labels := map[string]string{LabelOp: r.Op, LabelStep: stepForward, LabelOutcome: OutcomeRolling, LabelBundle: o.req.Bundle}
+	labels := map[string]string{LabelOp: r.Op, LabelStep: stepForward, LabelOutcome: OutcomeRolling, LabelBundle: o.req.Bundle,
+		LabelNumber: strconv.Itoa(r.Before + 1)}
 	if r.Before == 0 {
 		in := action.NewInstall(cfg)
 		in.ReleaseName, in.Namespace, in.SkipCRDs, in.Timeout, in.Labels = o.req.Release, o.c.namespace, true, hookTimeout, labels
