@@ -180,6 +180,8 @@ func plainAnswer(err error) answer {
 		return answer{exitLostRecord, "bring site.json or the ConfigMap wcbundle-site back; if both are lost for good: wcbundle trust accept --adopt REASON, which takes over what the registry proves"}
 	case errors.As(err, new(*install.UndoError)):
 		return answer{exitUndoes, "ask the vendor for a release that contains these fixes; to give them up, wcbundle rollback goes to what ran before"}
+	case errors.As(err, new(*install.ImpossibleError)):
+		return answer{exitPreflight, "mend what it names and run it again; wcbundle history shows what else can be gone back to"}
 	case errors.As(err, new(*install.RevokedError)):
 		return answer{exitRevoked, "go to another revision (wcbundle history), or say why this one must run: --despite-revocation REASON"}
 	case errors.As(err, new(*install.ConsentError)):

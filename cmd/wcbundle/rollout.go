@@ -186,6 +186,9 @@ func planTable(w io.Writer, p *install.Plan) error {
 func changeRows(w io.Writer, changes []revision.Change) {
 	same := 0
 	for _, ch := range changes {
+		for _, e := range ch.Edited {
+			fmt.Fprintf(w, "-\t%s/%s\tedited\tby hand, and set back: %s\n", ch.Kind, ch.Name, e)
+		}
 		if ch.Class == revision.ClassNone {
 			same++
 			continue
@@ -359,6 +362,9 @@ func runRollback(c *cli.Context) error {
 	r, err := install.NewRollback(c.Context, t, to)
 	if err != nil {
 		return err
+	}
+	if len(r.Reasons) > 0 {
+		return &install.ImpossibleError{Revision: r.To.Number, Reasons: r.Reasons}
 	}
 	w := c.App.ErrWriter
 	fmt.Fprintf(w, "Back from revision %d to revision %d (release %s, %s). Data is not touched.\n\n", r.From, r.To.Number, r.To.Bundle, r.To.Updated.Format(time.RFC3339))

@@ -245,7 +245,7 @@ func TestSections(t *testing.T) {
 		{"nothing needed", "DELTA-SPACE", Snapshot{}, Want{}, Pass, ""},
 
 		{"pending", "HELM-STATE", Snapshot{Revisions: Got([]Revision{rev(14, "deployed"), rev(15, "pending-upgrade")})}, Want{Installed: "1.0.0"}, Fail, "rev 15 is pending-upgrade since 3 days"},
-		{"failed", "HELM-STATE", Snapshot{Revisions: Got([]Revision{rev(14, "deployed"), rev(15, "failed")})}, Want{Installed: "1.0.0"}, Fail, "rollback --to previous"},
+		{"failed", "HELM-STATE", Snapshot{Revisions: Got([]Revision{rev(14, "deployed"), rev(15, "failed")})}, Want{Installed: "1.0.0"}, Fail, "rollback --to rev 14"},
 		{"two deployed", "HELM-STATE", Snapshot{Revisions: Got([]Revision{rev(14, "deployed"), rev(15, "deployed")})}, Want{Installed: "1.0.0"}, Fail, "14, 15"},
 		{"gap", "HELM-STATE", Snapshot{Revisions: Got([]Revision{rev(12, "superseded"), rev(15, "deployed")})}, Want{Installed: "1.0.0"}, Warned, "from rev 12 to rev 15"},
 		{"undecodable", "HELM-STATE", Snapshot{Revisions: Got([]Revision{{Number: 15, Status: "deployed", Problem: "gzip"}})}, Want{Installed: "1.0.0"}, Unknown, "gzip"},

@@ -28,11 +28,11 @@ func (c *checker) helmState(string) {
 	case strings.HasPrefix(last.Status, "pending-"):
 		bad = true
 		r.Message = fmt.Sprintf("rev %d is %s%s: a client was killed or is still at work", last.Number, last.Status, c.since(last.Updated))
-		r.Remedy = "if nobody is at work: wcbundle resume, or wcbundle abort"
+		r.Remedy = "if nobody is at work: wcbundle resume, or wcbundle abort; if plain helm died there: " + goBackTo(list)
 	case last.Status == "failed":
 		bad = true
 		r.Message = fmt.Sprintf("rev %d failed%s; an upgrade over it would leave parts of it behind", last.Number, c.since(last.Updated))
-		r.Remedy = "wcbundle rollback --to previous first"
+		r.Remedy = goBackTo(list) + " first"
 	case last.Status == "uninstalling" || last.Status == "unknown" || last.Status == "":
 		bad = true
 		r.Message = fmt.Sprintf("rev %d has status %s", last.Number, orText(last.Status, "(none)"))
@@ -45,6 +45,16 @@ func (c *checker) helmState(string) {
 		c.add(Result{Verdict: Pass, Subject: r.Subject, Evidence: last,
 			Message: fmt.Sprintf("rev %d is %s, %d revisions stored", last.Number, last.Status, len(list))})
 	}
+}
+
+// goBackTo is the command that makes what was deployed last the newest revision again.
+func goBackTo(list []Revision) string {
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].Status == "deployed" {
+			return fmt.Sprintf("wcbundle rollback --to rev %d", list[i].Number)
+		}
+	}
+	return "wcbundle rollback --to previous"
 }
 
 func (c *checker) noHistory() {
@@ -69,7 +79,7 @@ func (c *checker) historyFaults(list []Revision) int {
 				Message: fmt.Sprintf("the record of rev %d cannot be read: %s", x.Number, x.Problem),
 				Remedy:  "restore the Secret from a backup; a rollback to this revision is impossible"})
 		}
-		if i > 0 && x.Number != list[i-1].Number+1 {
+		if i > 0 && x.Number != list[i-1].Number+1 && (i > 1 || len(list) < 20) { // the oldest of many is kept to go back to
 			c.add(Result{Verdict: Warned, Subject: fmt.Sprintf("rev %d", x.Number),
 				Message: fmt.Sprintf("the history jumps from rev %d to rev %d", list[i-1].Number, x.Number),
 				Remedy:  "revisions in between were deleted and cannot be rolled back to"})

@@ -35,6 +35,8 @@ type Change struct {
 	Pool  string   `json:"pool,omitempty"` // of a Deployment or StatefulSet; rollout.BasePool if no pool names it
 	Class Class    `json:"class"`
 	Why   []string `json:"why,omitempty"`
+	// Edited are fields that somebody changed in the cluster against the revision that runs, which applying sets back.
+	Edited []string `json:"edited,omitempty"`
 }
 
 // Classify says what applying manifest over prev (the stored manifest of what runs, "" for none) would change. Nothing is
@@ -77,6 +79,9 @@ func (c *Client) classify(ctx context.Context, manifest, prev string, pools []ro
 		if err != nil {
 			return nil, err
 		}
+		if ch.Edited, err = c.editedOf(ctx, d, old, scaled); err != nil {
+			return nil, err
+		}
 		ch.Pool = poolOf(d.obj, pools)
 		if ch.Class == ClassConfigOnly && ch.Pool != "" {
 			ch.Class = otherWorkload(ch.Why)
@@ -99,6 +104,14 @@ func (c *Client) classify(ctx context.Context, manifest, prev string, pools []ro
 		}
 	}
 	return out, nil
+}
+
+func (c *Client) editedOf(ctx context.Context, d doc, old map[id]*unstructured.Unstructured, scaled map[rollout.Workload]int64) ([]string, error) {
+	live, err := c.live(ctx, d.obj)
+	if err != nil {
+		return nil, err
+	}
+	return c.edited(ctx, old[d.id()], live, scaled)
 }
 
 // otherWorkload classes the changes of a workload whose pod template is not known as such: what is in its spec may replace pods.

@@ -186,32 +186,3 @@ func cut(s string, n int) string {
 	}
 	return strings.ToValidUTF8(s[:n], "") + "..."
 }
-
-// Unlock marks a newest revision that is stuck in pending as failed. It is for a person who knows that nothing works on
-// it any more; an operation of ours repairs its own. The number is 0 when nothing was stuck.
-func (c *Client) Unlock(ctx context.Context, name string) (int, error) {
-	cfg, err := c.helm(nil)
-	if err != nil {
-		return 0, err
-	}
-	rel, err := cfg.Releases.Last(name)
-	if errors.Is(err, driver.ErrReleaseNotFound) {
-		return 0, fmt.Errorf("%w: %s", ErrNoRelease, name)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("reading the newest revision of %s: %w", name, err)
-	}
-	if !rel.Info.Status.IsPending() {
-		return 0, ctx.Err()
-	}
-	was := rel.Info.Status
-	if rel.Labels == nil {
-		rel.Labels = map[string]string{}
-	}
-	rel.Labels[LabelOutcome] = OutcomeFailed
-	rel.SetStatus(release.StatusFailed, "unlocked from stale "+was.String())
-	if err := cfg.Releases.Update(rel); err != nil {
-		return 0, fmt.Errorf("unlocking revision %d of %s: %w", rel.Version, name, err)
-	}
-	return rel.Version, nil
-}

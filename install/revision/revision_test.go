@@ -3,6 +3,7 @@ package revision
 import (
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func TestRenderOffline(t *testing.T) {
 	}
 }
 
-func TestPrevious(t *testing.T) {
+func TestEdge54Previous(t *testing.T) {
 	rev := func(n int, status, outcome, manifest string) Revision {
 		return Revision{Number: n, Status: status, Outcome: outcome, ManifestDigest: manifest}
 	}
@@ -232,4 +233,26 @@ func FuzzSplitManifest(f *testing.F) {
 			joinManifest(docs)
 		}
 	})
+}
+
+// TestEdge55Outdated: twenty revisions are kept, and what previous means however old it is: not even a row of failures removes it.
+func TestEdge55Outdated(t *testing.T) {
+	var h []Revision
+	add := func(status, outcome, digest string) {
+		h = append(h, Revision{Number: len(h) + 1, Status: status, Outcome: outcome, ManifestDigest: digest})
+	}
+	add("superseded", OutcomeSucceeded, "a")
+	add("superseded", OutcomeSucceeded, "b")
+	for range 25 {
+		add("superseded", OutcomeRolledBack, "x")
+		add("superseded", OutcomeSucceeded, "c")
+	}
+	h[len(h)-1].Status = "deployed"
+	got := outdated(h)
+	if slices.Contains(got, 2) || !slices.Contains(got, 1) || len(h)-len(got) != maxHistory+1 {
+		t.Errorf("of %d revisions %v go", len(h), got)
+	}
+	if got := outdated(h[:maxHistory]); got != nil {
+		t.Errorf("of %d revisions %v go", maxHistory, got)
+	}
 }

@@ -53,6 +53,9 @@ func (o *Operation) Stage(ctx context.Context, r rollout.StageRequest) (rollout.
 			return res, err
 		}
 	}
+	if last, e := o.last(); e == nil && last != nil && last.Version > r.Before && last.Info.Status.IsPending() {
+		err = errors.Join(err, o.markFailed(ctx, last, "could not be made: "+cut(err.Error(), 160)))
+	}
 	return rollout.StageResult{}, &rollout.StageError{Revision: r.Before + 1, Changed: true, Err: err}
 }
 
@@ -121,7 +124,7 @@ func (o *Operation) observe(ctx context.Context, r rollout.StageRequest, last *r
 	case r.To != 0 && mine && !back:
 		// An operation that was aborted while it staged: its revision is what is gone back from, whole or not.
 		if status.IsPending() {
-			return false, o.markFailed(ctx, last)
+			return false, o.markFailed(ctx, last, "aborted while it was staged")
 		}
 		return false, nil
 	case !mine && !back:
@@ -156,13 +159,16 @@ func madeBack(r rollout.StageRequest, last *release.Release) bool {
 }
 
 // markFailed ends a record that nobody works on any more.
-func (o *Operation) markFailed(ctx context.Context, rel *release.Release) error {
+func (o *Operation) markFailed(ctx context.Context, rel *release.Release, why string) error {
 	cfg, err := o.c.helm(nil)
 	if err != nil {
 		return err
 	}
-	rel.Labels[LabelOutcome] = OutcomeFailed
-	rel.SetStatus(release.StatusFailed, "aborted while it was staged")
+	if rel.Labels == nil {
+		rel.Labels = map[string]string{}
+	}
+	rel.Labels[LabelOutcome], rel.Labels[LabelNumber] = OutcomeFailed, strconv.Itoa(rel.Version)
+	rel.SetStatus(release.StatusFailed, why)
 	if err := cfg.Releases.Update(rel); err != nil {
 		return fmt.Errorf("marking revision %d as failed: %w", rel.Version, err)
 	}
@@ -190,7 +196,7 @@ func (o *Operation) make(ctx context.Context, r rollout.StageRequest, w *wire) e
 	}
 	if r.To != 0 {
 		back := action.NewRollback(cfg)
-		back.Version, back.MaxHistory, back.Timeout = r.To, maxHistory, hookTimeout
+		back.Version, back.Timeout = r.To, hookTimeout // what is old is removed by tidy, not by Helm
 		return back.Run(o.req.Release)
 	}
 	ch, err := loadChart(o.req.Chart)
@@ -211,7 +217,7 @@ func (o *Operation) make(ctx context.Context, r rollout.StageRequest, w *wire) e
 		return err
 	}
 	up := action.NewUpgrade(cfg)
-	up.Namespace, up.SkipCRDs, up.ResetValues, up.MaxHistory, up.Timeout = o.c.namespace, true, true, maxHistory, hookTimeout
+	up.Namespace, up.SkipCRDs, up.ResetValues, up.Timeout = o.c.namespace, true, true, hookTimeout
 	up.Labels, up.Description = labels, "rolling"
 	up.PostRenderer = postFunc(func(in []byte) ([]byte, error) {
 		out, err := o.finalManifest(in)
@@ -249,7 +255,7 @@ func (c *Client) deployedManifest(name string) (string, error) {
 	return rel.Manifest, nil
 }
 
-// Finish deletes the leftovers of r.PruneFrom and writes the outcome.
+// Finish deletes the leftovers of r.PruneFrom, writes the outcome, and tidies the history.
 func (o *Operation) Finish(ctx context.Context, r rollout.FinishRequest) error {
 	if r.PruneFrom != 0 {
 		if err := o.prune(ctx, r.PruneFrom, r.Revision); err != nil {
@@ -263,5 +269,62 @@ func (o *Operation) Finish(ctx context.Context, r rollout.FinishRequest) error {
 	case rollout.RolledBack:
 		outcome = OutcomeRolledBack
 	}
-	return o.c.SetDescription(ctx, o.req.Release, r.Revision, r.Op, outcome, r.Text)
+	if err := o.c.SetDescription(ctx, o.req.Release, r.Revision, r.Op, outcome, r.Text); err != nil {
+		return err
+	}
+	if r.Outcome != rollout.Succeeded {
+		return nil
+	}
+	return o.tidy(ctx)
+}
+
+// tidy removes old revisions, never one that could be gone back to next, and ends records that a killed client left pending.
+func (o *Operation) tidy(ctx context.Context) error {
+	history, err := o.c.History(ctx, o.req.Release)
+	if err != nil {
+		return err
+	}
+	cfg, err := o.c.helm(nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range history[:len(history)-1] {
+		if !r.Pending() {
+			continue
+		}
+		rel, err := cfg.Releases.Get(o.req.Release, r.Number)
+		if err == nil {
+			err = o.markFailed(ctx, rel, "left as "+r.Status+" by a client that died")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, number := range outdated(history) {
+		if _, err := cfg.Releases.Delete(o.req.Release, number); err != nil {
+			return fmt.Errorf("removing revision %d, which is old: %w", number, err)
+		}
+	}
+	return ctx.Err()
+}
+
+// outdated are the revisions beyond the newest maxHistory, but for what runs and what rollback --to previous means. It is pure.
+func outdated(history []Revision) []int {
+	if len(history) <= maxHistory {
+		return nil
+	}
+	keep := map[int]bool{}
+	if cur, ok := Current(history); ok {
+		keep[cur.Number] = true
+	}
+	if prev, err := Previous(history); err == nil {
+		keep[prev.Number] = true
+	}
+	var out []int
+	for _, r := range history[:len(history)-maxHistory] {
+		if !keep[r.Number] {
+			out = append(out, r.Number)
+		}
+	}
+	return out
 }
