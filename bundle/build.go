@@ -54,6 +54,10 @@ func Build(ctx context.Context, def *Definition, opt BuildOptions) (*Layout, Bui
 		return nil, BuildReport{}, errors.New("building without Helm: BuildOptions.Charts is nil")
 	}
 	b := &builder{opt: opt, layout: NewLayout(), lines: map[digest.Digest]*Blob{}, release: releaseOf(def, opt.Created)}
+	var err error
+	if b.release.Pools, err = embedBodies(def.Pools, opt.Dir); err != nil {
+		return nil, BuildReport{}, err
+	}
 	found := map[string]bool{}
 	for _, c := range def.Charts {
 		if err := b.collectChart(ctx, c, found); err != nil {

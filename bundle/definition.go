@@ -129,6 +129,13 @@ func (d *Definition) Check(dir string) error {
 		add(checkRef("registry.image", d.Registry.Image))
 	}
 	add(checkPools(d.Pools))
+	for _, p := range d.Pools {
+		for _, g := range p.Gates.Post {
+			if g.HTTP != nil && g.HTTP.BodyFile != "" {
+				add(exists(dir, "pools[].gates.post[].http.bodyFile", g.HTTP.BodyFile))
+			}
+		}
+	}
 	add(d.checkSecurity(dir))
 	return errors.Join(faults...)
 }

@@ -144,27 +144,6 @@ type Gates struct {
 	Soak string `json:"soak,omitempty"`
 }
 
-// Gate is one check. Exactly one of its kinds is set.
-type Gate struct {
-	ID   string    `json:"id"`
-	HTTP *HTTPGate `json:"http,omitempty"`
-}
-
-// HTTPGate asks every pod of the pool, through the API server's pod proxy. Port is a number or a port's name.
-type HTTPGate struct {
-	Path   string     `json:"path"`
-	Port   string     `json:"port,omitempty"` // default: the container's first port
-	Expect HTTPExpect `json:"expect,omitzero"`
-}
-
-// HTTPExpect is what the answer must be: status (default 200) and, where JSONPath is set, values that the selected ones
-// must contain. The paths are of the subset $.a.b[*].c.
-type HTTPExpect struct {
-	Status   int      `json:"status,omitempty"`
-	JSONPath string   `json:"jsonpath,omitempty"`
-	Contains []string `json:"contains,omitempty"`
-}
-
 // Security says which vulnerabilities a release fixes: by an OpenVEX document of its own, required in channel security, and
 // by the releases of channel security whose fixes are in it.
 type Security struct {

@@ -36,6 +36,9 @@ func Continue(ctx context.Context, t Target, abort string, opt ApplyOptions) (ro
 	}
 	e := engine(t, p.client.Operation(p.request), release, opt)
 	e.Lost = func(ctx context.Context) (rollout.Found, error) { return whatIsLeft(ctx, t, release) }
+	if p.verified.Release() != nil {
+		e.Pools = poolsOf(p.verified.Release())
+	}
 	if abort != "" {
 		out, err := orAsk(ctx, t, op, "abort", opt, func() (rollout.Outcome, error) { return rollout.Abort(ctx, e, abort) })
 		if err == nil && t.Record.Installed != nil {

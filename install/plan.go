@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install/preflight"
 	"github.com/wordcab/wcbundle/install/revision"
@@ -306,7 +307,7 @@ func poolsOf(r *bundle.Release) []rollout.Pool {
 			q.Canary = &rollout.Canary{Replicas: c.Replicas, Soak: duration(c.Soak)}
 		}
 		if d := p.Drain; d != nil {
-			q.Drain = &rollout.Drain{Port: d.Port, Method: d.Method, Path: d.Path, Until: d.Until, Expect: rollout.HTTPExpect(d.Expect), Timeout: duration(d.Timeout)}
+			q.Drain = &rollout.Drain{Port: d.Port, Method: d.Method, Path: d.Path, Until: d.Until, Expect: expectOf(d.Expect), Timeout: duration(d.Timeout)}
 		}
 		if h := p.Hold; h != nil {
 			q.Hold = &rollout.HoldRule{Ready: h.Ready, Pods: h.Pods}
@@ -315,12 +316,39 @@ func poolsOf(r *bundle.Release) []rollout.Pool {
 			}
 		}
 		for _, g := range p.Gates.Post {
-			q.Gates.Post = append(q.Gates.Post, rollout.Gate{ID: g.ID, HTTP: &rollout.HTTPGate{
-				Path: g.HTTP.Path, Port: g.HTTP.Port, Expect: rollout.HTTPExpect(g.HTTP.Expect)}})
+			q.Gates.Post = append(q.Gates.Post, gateOf(g))
 		}
 		out = append(out, q)
 	}
 	slices.SortStableFunc(out, func(a, b rollout.Pool) int { return a.Order - b.Order })
+	return out
+}
+
+func gateOf(g bundle.Gate) rollout.Gate {
+	out := rollout.Gate{ID: g.ID, Interval: duration(g.Interval)}
+	if h := g.HTTP; h != nil {
+		out.HTTP = &rollout.HTTPGate{Path: h.Path, Port: h.Port, Scheme: h.Scheme, Method: h.Method, Headers: h.Headers, ContentType: h.ContentType,
+			Timeout: duration(h.Timeout), Body: h.BodyBytes, Expect: expectOf(h.Expect)}
+		if len(h.BodyBytes) > 0 {
+			out.HTTP.BodySHA = digest.FromBytes(h.BodyBytes).Encoded()
+		}
+	}
+	if p := g.Prometheus; p != nil {
+		out.Prometheus = &rollout.PrometheusGate{Query: p.Query, Service: p.Service, Max: p.Max, Min: p.Min, Traffic: p.Traffic, MinTraffic: p.MinTraffic}
+		if p.Baseline != nil {
+			b := rollout.BaselineRule(*p.Baseline)
+			out.Prometheus.Baseline = &b
+		}
+	}
+	return out
+}
+
+func expectOf(e bundle.HTTPExpect) rollout.HTTPExpect {
+	out := rollout.HTTPExpect{Status: e.Status, JSONPath: e.JSONPath, Contains: e.Contains, Equals: e.Equals}
+	if e.WER != nil {
+		w := rollout.WER(*e.WER)
+		out.WER = &w
+	}
 	return out
 }
 

@@ -21,7 +21,7 @@ func (r *run) act(ctx context.Context, s State, a Action) (Event, error) {
 	case DoFetch:
 		return r.fetch(ctx, s, p)
 	case DoMeasure:
-		return r.measure(ctx, p.Pool)
+		return r.measure(ctx, s, p.Pool)
 	case DoDrain:
 		return r.watchful(ctx, s, r.drain)
 	case DoRelease:
@@ -97,7 +97,7 @@ func (r *run) revert(ctx context.Context, s State) (Event, error) {
 }
 
 // measure says how a pool is before it is touched.
-func (r *run) measure(ctx context.Context, p Pool) (Event, error) {
+func (r *run) measure(ctx context.Context, s State, p Pool) (Event, error) {
 	before, err := r.cluster.count(ctx, p)
 	if err != nil {
 		return Event{}, err
@@ -106,8 +106,10 @@ func (r *run) measure(ctx context.Context, p Pool) (Event, error) {
 	if err != nil { // whoever may not list nodes has no outage to compare with
 		down = 0
 	}
-	return Event{Kind: EvMeasured, Before: before, NodesDown: down}, ctx.Err()
+	return Event{Kind: EvMeasured, Before: before, NodesDown: down, Baselines: r.asking(s).baselines(ctx, p, r.Now())}, ctx.Err()
 }
+
+func (r *run) asking(s State) asking { return asking{r.proxy, r.Namespace, s.Prometheus} }
 
 // release lets a pool roll. On the way back, pods that were drained and not replaced are replaced: they serve nobody any more.
 func (r *run) release(ctx context.Context, s State, p PoolState) error {
@@ -168,7 +170,7 @@ func (r *run) observe(ctx context.Context, s State, p PoolState) (Event, error) 
 }
 
 // check looks and asks the gates. Nobody is asked while a replica is not ready: the look alone fails the round.
-func (r *run) check(ctx context.Context, _ State, p PoolState) (Event, error) {
+func (r *run) check(ctx context.Context, s State, p PoolState) (Event, error) {
 	seen, pods, err := r.look(ctx, p, false)
 	if err != nil {
 		return Event{}, err
@@ -178,7 +180,7 @@ func (r *run) check(ctx context.Context, _ State, p PoolState) (Event, error) {
 		return ev, nil // scaled to zero on purpose: there is nobody to ask, and nothing to hold the operation for
 	}
 	if seen.Done {
-		ev.Results = r.proxy.runGates(ctx, p.Gates.Post, pods)
+		ev.Results = r.asking(s).runGates(ctx, p, pods)
 	}
 	return ev, ctx.Err()
 }

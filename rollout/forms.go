@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -127,22 +128,91 @@ type Gates struct {
 
 // Gate is one check. Exactly one of its kinds is set.
 type Gate struct {
-	ID   string    `json:"id"`
-	HTTP *HTTPGate `json:"http,omitempty"`
+	ID         string          `json:"id"`
+	Interval   Duration        `json:"interval,omitempty"` // between two rounds; default the engine's for a GET, DefaultGateInterval else
+	HTTP       *HTTPGate       `json:"http,omitempty"`
+	Prometheus *PrometheusGate `json:"prometheus,omitempty"`
 }
 
-// HTTPGate asks every pod of the pool. Port is a number or a port's name; default is the first port of the pod.
+// DefaultGateInterval is for gates that cost something: a request with a body makes a model work, Prometheus has news every 15 s.
+const DefaultGateInterval = Duration(15 * time.Second)
+
+// HTTPGate asks every pod of the pool. Port is a number or a port's name; default is the first port of the pod. With a body it is a golden
+// request: what it answers is known.
 type HTTPGate struct {
-	Path   string     `json:"path"`
-	Port   string     `json:"port,omitempty"`
-	Expect HTTPExpect `json:"expect,omitzero"`
+	Path        string            `json:"path"`
+	Port        string            `json:"port,omitempty"`
+	Scheme      string            `json:"scheme,omitempty"` // http (default) or https
+	Method      string            `json:"method,omitempty"` // GET, or POST with a body
+	Headers     map[string]string `json:"headers,omitempty"`
+	ContentType string            `json:"contentType,omitempty"`
+	Timeout     Duration          `json:"timeout,omitempty"` // default 10 s
+	BodySHA     string            `json:"bodySHA,omitempty"` // SHA-256 of Body in hexadecimal
+	Body        []byte            `json:"-"`                 // not in the record: see FillBodies
+	Expect      HTTPExpect        `json:"expect,omitzero"`
 }
 
-// HTTPExpect is what the answer must be: Status (default 200) and, with JSONPath, values that must be among the selected.
+// HTTPExpect is what the answer must be: Status (default 200) and, with JSONPath, values that must be among the selected, or the one that
+// is selected.
 type HTTPExpect struct {
 	Status   int      `json:"status,omitempty"`
 	JSONPath string   `json:"jsonpath,omitempty"`
 	Contains []string `json:"contains,omitempty"`
+	Equals   *string  `json:"equals,omitempty"`
+	WER      *WER     `json:"wer,omitempty"`
+}
+
+// WER bounds the word error rate of the selected text: substitutions, deletions and insertions by the words of the reference.
+type WER struct {
+	Reference string  `json:"reference"`
+	Max       float64 `json:"max"`
+}
+
+// PrometheusGate compares the one value of an instant query. $pool and $namespace are replaced in both queries, nothing else is.
+type PrometheusGate struct {
+	Query      string        `json:"query"`
+	Service    string        `json:"service,omitempty"` // [https:]NAMESPACE/NAME:PORT
+	Max        *float64      `json:"max,omitempty"`
+	Min        *float64      `json:"min,omitempty"`
+	Baseline   *BaselineRule `json:"baseline,omitempty"`
+	Traffic    string        `json:"traffic,omitempty"` // a query: below MinTraffic the gate cannot say
+	MinTraffic float64       `json:"minTraffic,omitempty"`
+}
+
+// BaselineRule compares with what was measured before the pool was touched: at most MaxRatio times that, or at most MinAbs.
+type BaselineRule struct {
+	MaxRatio float64 `json:"maxRatio"`
+	MinAbs   float64 `json:"minAbs,omitempty"`
+}
+
+// Baseline is what a gate measured before its pool was touched; without a value, Note says why.
+type Baseline struct {
+	Value *float64  `json:"value,omitempty"`
+	Note  string    `json:"note,omitempty"`
+	At    time.Time `json:"at,omitzero"`
+}
+
+// FillBodies gives gates the bodies of their requests, which no record keeps: those of the same pool, gate and digest.
+func (s *State) FillBodies(from []Pool) {
+	bodies := map[string][]byte{}
+	for _, p := range from {
+		for _, g := range p.Gates.Post {
+			if g.HTTP != nil && g.HTTP.BodySHA != "" {
+				bodies[p.Name+"/"+g.ID+"/"+g.HTTP.BodySHA] = g.HTTP.Body
+			}
+		}
+	}
+	for i := range s.Pools {
+		gates := slices.Clone(s.Pools[i].Gates.Post)
+		for n, g := range gates {
+			if g.HTTP != nil && g.HTTP.BodySHA != "" && g.HTTP.Body == nil {
+				h := *g.HTTP
+				h.Body = bodies[s.Pools[i].Name+"/"+g.ID+"/"+h.BodySHA]
+				gates[n].HTTP = &h
+			}
+		}
+		s.Pools[i].Gates.Post = gates
+	}
 }
 
 // Duration is a time.Duration that is text ("2m0s") in JSON.

@@ -39,8 +39,8 @@ func TestJudgeAnswer(t *testing.T) {
 	}
 }
 
-// TestPodProxy: the pods' failure is a fail, the API server's own is an error.
-func TestPodProxy(t *testing.T) {
+// TestEdge38PodProxy: the pods' failure is a fail, the API server's own is an error.
+func TestEdge38PodProxy(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.Contains(r.URL.Path, "/pods/http:good:8080/proxy/v1/models") && r.URL.RawQuery == "a=b":
@@ -64,16 +64,108 @@ func TestPodProxy(t *testing.T) {
 		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "n"}, Spec: corev1.PodSpec{Containers: []corev1.Container{c}}}
 	}
 	gate := Gate{ID: "model", HTTP: &HTTPGate{Path: "/v1/models?a=b", Port: "http"}}
+	ask := func(g Gate, pods ...corev1.Pod) GateResult {
+		return asking{podProxy: p}.runGates(t.Context(), PoolState{Pool: Pool{Gates: Gates{Post: []Gate{g}}}}, pods)[0]
+	}
 	for want, pods := range map[Verdict][]corev1.Pod{
 		Pass: {one("good")}, Fail: {one("good"), one("gone"), one("sick")}, Broken: {one("good"), one("gone")}, Inconclusive: nil,
 	} {
-		if got := p.runGate(t.Context(), gate, pods); got.Verdict != want {
+		if got := ask(gate, pods...); got.Verdict != want {
 			t.Errorf("%+v, want %s", got, want)
 		}
 	}
-	if got := p.runGate(t.Context(), Gate{ID: "empty"}, []corev1.Pod{one("good")}); got.Verdict != Broken {
+	if got := ask(gate, one("gone")); !strings.Contains(got.Message, "kubectl get --raw '/api/v1/namespaces/n/pods/http:gone:8080/proxy/v1/models?a=b'") {
+		t.Errorf("38: the message does not say how to ask again: %s", got.Message)
+	}
+	if got := ask(Gate{ID: "empty"}, one("good")); got.Verdict != Broken {
 		t.Errorf("a gate without a check: %+v", got)
 	}
+}
+
+// TestEdge39WrongModel: 200 with another model's id is a failure of the release, not of the question.
+func TestEdge39WrongModel(t *testing.T) {
+	e := HTTPExpect{JSONPath: "$.data[*].id", Contains: []string{"asr-large-v4"}}
+	if v, why := judgeAnswer(e, 200, []byte(`{"data":[{"id":"asr-large-v3"}]}`)); v != Fail || !strings.Contains(why, "asr-large-v3") {
+		t.Errorf("%s %s", v, why)
+	}
+}
+
+// TestGolden: a request whose answer is known.
+func TestGolden(t *testing.T) {
+	hello := "Hello, world!"
+	for name, tc := range map[string]struct {
+		e    HTTPExpect
+		body string
+		want Verdict
+	}{
+		"as it should be":  {HTTPExpect{JSONPath: "$.text", Equals: &hello}, `{"text":"Hello, world!"}`, Pass},
+		"other text":       {HTTPExpect{JSONPath: "$.text", Equals: &hello}, `{"text":"Hello world"}`, Fail},
+		"the whole answer": {HTTPExpect{Equals: &hello}, "Hello, world!\n", Pass},
+		"near enough":      {HTTPExpect{JSONPath: "$.text", WER: &WER{Reference: "hello big world", Max: 0.34}}, `{"text":"Hello, world!"}`, Pass},
+		"too far":          {HTTPExpect{JSONPath: "$.text", WER: &WER{Reference: "hello big world", Max: 0.3}}, `{"text":"Hello, world!"}`, Fail},
+		"no reference":     {HTTPExpect{JSONPath: "$.text", WER: &WER{Reference: "...", Max: 0.3}}, `{"text":"Hello"}`, Broken},
+		"two texts":        {HTTPExpect{JSONPath: "$.a[*]", Equals: &hello}, `{"a":["x","y"]}`, Fail},
+		"silence":          {HTTPExpect{JSONPath: "$.text", WER: &WER{Reference: "hello", Max: 0.3}}, `{"text":""}`, Fail},
+	} {
+		if v, why := judgeAnswer(tc.e, 200, []byte(tc.body)); v != tc.want {
+			t.Errorf("%s: %s %s, want %s", name, v, why, tc.want)
+		}
+	}
+}
+
+// TestBodies: the record has no bodies; a resumed operation gets those of the release back, by their digest, or cannot say.
+func TestBodies(t *testing.T) {
+	gate := func(sha string, body []byte) []Pool {
+		return []Pool{{Name: "asr", Gates: Gates{Post: []Gate{{ID: "golden", HTTP: &HTTPGate{Path: "/", BodySHA: sha, Body: body}}}}}}
+	}
+	s := NewOperation("op", TypeApply, gate("aa", []byte("wav")), 1, 1)
+	text := stateJSON(s)
+	if strings.Contains(text, "wav") || strings.Contains(text, "d2F2") {
+		t.Fatalf("a body is in the record: %s", text)
+	}
+	var back State
+	if err := json.Unmarshal([]byte(text), &back); err != nil {
+		t.Fatal(err)
+	}
+	back.FillBodies(gate("bb", []byte("another")))
+	if got := back.Pools[0].Gates.Post[0].HTTP.Body; got != nil {
+		t.Errorf("the body of another release: %s", got)
+	}
+	if v, _ := (&podProxy{}).askPod(t.Context(), *back.Pools[0].Gates.Post[0].HTTP, &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: 1}}}}}}); v != Broken {
+		t.Errorf("without its body: %s", v)
+	}
+	back.FillBodies(gate("aa", []byte("wav")))
+	if got := back.Pools[0].Gates.Post[0].HTTP.Body; string(got) != "wav" {
+		t.Errorf("body %q", got)
+	}
+}
+
+func TestWordErrorRate(t *testing.T) {
+	for _, tc := range []struct {
+		ref, text string
+		want      float64
+	}{
+		{"the cat sat", "the cat sat", 0}, {"the cat sat", "The cat, sat.", 0}, {"the cat sat", "the cat", 1.0 / 3}, {"the cat sat", "a the cat sat", 1.0 / 3},
+		{"the cat sat", "", 1}, {"it's", "it\u2019s", 0}, {"a", "b c d", 3}, {"über 30 Jahre", "uber 30 jahre", 1.0 / 3},
+	} {
+		if got, err := wordErrorRate(tc.ref, tc.text); err != nil || got != tc.want {
+			t.Errorf("%q %q: %g, want %g, %v", tc.ref, tc.text, got, tc.want, err)
+		}
+	}
+	if _, err := wordErrorRate("a", strings.Repeat("a ", maxWords+1)); err == nil {
+		t.Error("no bound on words")
+	}
+}
+
+func FuzzWordErrorRate(f *testing.F) {
+	f.Add("hello world", "hello")
+	f.Add("it's", "\xff'")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		rate, err := wordErrorRate(a, b)
+		if err == nil && rate < 0 {
+			t.Errorf("%g", rate)
+		}
+	})
 }
 
 func FuzzPath(f *testing.F) {

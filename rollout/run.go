@@ -108,7 +108,8 @@ type Engine struct {
 	// Outage says why going back would make it worse, beside nodes that are down, which the engine sees; nil, or "": nothing.
 	Outage func(ctx context.Context) string
 	// Lost looks for what is left of an operation whose record was deleted; nil: a lost record stays lost.
-	Lost func(ctx context.Context) (Found, error)
+	Lost  func(ctx context.Context) (Found, error)
+	Pools []Pool // as the release declares them: a resumed operation takes the bodies of requests from them
 	// Scrub gives what takes secrets out of evidence before the record keeps it. nil, or an error: no evidence is kept.
 	Scrub func(ctx context.Context) (func(string) string, error)
 }
@@ -187,6 +188,7 @@ func (e Engine) reopen(ctx context.Context, ev Event) (Outcome, error) {
 			return outcome(op), fmt.Errorf("%w: %s ended as %s", ErrNoOperation, op.ID, op.Phase)
 		}
 		ev.By = e.By
+		op.FillBodies(e.Pools)
 		if err := op.allows(ev.Limits); err != nil {
 			return outcome(op), err
 		}
@@ -360,7 +362,7 @@ func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
 			return outcome(s), nil
 		}
 		if acts[0] == last {
-			if err := wait(ctx, r.Interval); err != nil {
+			if err := wait(ctx, r.pace(s, last)); err != nil {
 				return outcome(s), r.stopped(ctx, err)
 			}
 		}
@@ -370,6 +372,24 @@ func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
 			return outcome(s), r.stopped(ctx, err)
 		}
 	}
+}
+
+// pace is how long to wait before the same is done again: gates may want more time than looks.
+func (r *run) pace(s State, a Action) time.Duration {
+	d := r.Interval
+	p := s.pool(a.Pool)
+	if a.Kind != DoCheck || p == nil {
+		return d
+	}
+	for _, g := range p.Gates.Post {
+		switch {
+		case g.Interval > 0:
+			d = max(d, time.Duration(g.Interval))
+		case g.Prometheus != nil || g.HTTP != nil && g.HTTP.BodySHA != "":
+			d = max(d, time.Duration(DefaultGateInterval))
+		}
+	}
+	return d
 }
 
 // wish is what a person wants meanwhile: by a signal here, or by a request from elsewhere.

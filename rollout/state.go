@@ -164,23 +164,24 @@ type HelmRef struct {
 // PoolState is a pool and how far it is.
 type PoolState struct {
 	Pool
-	State      PoolPhase    `json:"state"`
-	Touched    bool         `json:"touched,omitempty"`    // was released in the forward direction
-	Upto       int          `json:"upto,omitempty"`       // how many replicas may be new by now; 0 = all of them
-	CanaryDone bool         `json:"canaryDone,omitempty"` // the canary replicas have passed their gates
-	Before     *Count       `json:"before,omitempty"`     // how it was before it was touched
-	NodesDown  int          `json:"nodesDown,omitempty"`  // then
-	Ready      int          `json:"ready"`
-	Total      int          `json:"total"`
-	Lacks      []string     `json:"lacks,omitempty"` // nodes without everything that the pods need when fetching ended
-	ReleasedAt time.Time    `json:"releasedAt,omitzero"`
-	ProgressAt time.Time    `json:"progressAt,omitzero"`
-	SoakUntil  time.Time    `json:"soakUntil,omitzero"`
-	DoneAt     time.Time    `json:"doneAt,omitzero"`
-	Restarts   int          `json:"restarts,omitempty"` // of the new pods when the soak began
-	Fails      int          `json:"fails,omitempty"`    // rounds in a row
-	Unclear    int          `json:"unclear,omitempty"`  // rounds in a row
-	Results    []GateResult `json:"results,omitempty"`
+	State      PoolPhase           `json:"state"`
+	Touched    bool                `json:"touched,omitempty"`    // was released in the forward direction
+	Upto       int                 `json:"upto,omitempty"`       // how many replicas may be new by now; 0 = all of them
+	CanaryDone bool                `json:"canaryDone,omitempty"` // the canary replicas have passed their gates
+	Before     *Count              `json:"before,omitempty"`     // how it was before it was touched
+	NodesDown  int                 `json:"nodesDown,omitempty"`  // then
+	Baselines  map[string]Baseline `json:"baselines,omitempty"`  // then, by gate
+	Ready      int                 `json:"ready"`
+	Total      int                 `json:"total"`
+	Lacks      []string            `json:"lacks,omitempty"` // nodes without everything that the pods need when fetching ended
+	ReleasedAt time.Time           `json:"releasedAt,omitzero"`
+	ProgressAt time.Time           `json:"progressAt,omitzero"`
+	SoakUntil  time.Time           `json:"soakUntil,omitzero"`
+	DoneAt     time.Time           `json:"doneAt,omitzero"`
+	Restarts   int                 `json:"restarts,omitempty"` // of the new pods when the soak began
+	Fails      int                 `json:"fails,omitempty"`    // rounds in a row
+	Unclear    int                 `json:"unclear,omitempty"`  // rounds in a row
+	Results    []GateResult        `json:"results,omitempty"`
 }
 
 // Count is how many replicas a pool had, and how many of them were ready.

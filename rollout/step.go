@@ -10,8 +10,9 @@ import (
 // How often in a row a gate must fail before the operation turns back, and how often it may be unable to say before the
 // operation holds.
 const (
-	failRounds    = 2
-	unclearRounds = 5
+	failRounds        = 2
+	unclearRounds     = 5
+	unclearPrometheus = 20
 )
 
 // EventKind names what happened.
@@ -53,8 +54,9 @@ type Event struct {
 	Results   []GateResult
 	Fetched   Fetched
 	Before    Count
-	By        string // who decided
-	NodesDown int    // before the pool is touched
+	By        string              // who decided
+	NodesDown int                 // before the pool is touched
+	Baselines map[string]Baseline // then
 	Limits    Limits
 	Outage    string // why going back would make it worse
 	Drift     string // what has lost its hold, and by whom

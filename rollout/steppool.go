@@ -102,7 +102,7 @@ func (s *State) onPool(e Event, now time.Time) {
 	switch {
 	case e.Kind == EvMeasured && p.State == PoolMeasuring:
 		before := e.Before
-		p.Before, p.NodesDown = &before, e.NodesDown
+		p.Before, p.NodesDown, p.Baselines = &before, e.NodesDown, e.Baselines
 		s.prepared(p, now)
 	case e.Kind == EvFetched && p.State == PoolFetching:
 		s.onFetched(p, e.Fetched, now)
@@ -234,12 +234,22 @@ func (s *State) judge(p *PoolState, e Event, now time.Time) Verdict {
 		}
 	default:
 		p.Unclear++
-		if p.Unclear >= unclearRounds {
+		if p.Unclear >= p.patience(worst.ID) {
 			s.Failure = nil
 			s.hold(s.Phase, HeldForGate, fmt.Sprintf("gate %s: %s: %s", worst.ID, worst.Verdict, worst.Message))
 		}
 	}
 	return worst.Verdict
+}
+
+// patience is how many rounds in a row a gate may be unable to say. Prometheus needs a while to know pods that are new.
+func (p *PoolState) patience(gate string) int {
+	for _, g := range p.Gates.Post {
+		if g.ID == gate && g.Prometheus != nil {
+			return unclearPrometheus
+		}
+	}
+	return unclearRounds
 }
 
 // worst is the result that decides a round: a fail, else one that could not say and that nobody accepted, else a pass.
