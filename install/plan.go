@@ -223,7 +223,11 @@ func (p *Plan) compare(ctx context.Context, t Target) error {
 		return err
 	}
 	p.split(pools)
-	return nil
+	faults, err := p.client.Operation(p.request).CRDFaults(ctx)
+	for _, f := range faults {
+		p.Blocking = append(p.Blocking, f+": within a major version fields are added, not removed; ask the vendor")
+	}
+	return err
 }
 
 // openWithoutRecord blocks where an operation is under way and its record was deleted: preflight finds those that have one.

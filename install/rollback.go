@@ -26,6 +26,7 @@ type RollbackPlan struct {
 	Rolls   []rollout.Pool     `json:"rolls"`
 	Stays   []string           `json:"stays"`
 	Reasons []string           `json:"reasons,omitempty"` // why it cannot be gone back to
+	Kept    []string           `json:"kept,omitempty"`    // CRDs of which the cluster keeps more than the target's chart has
 	Undoes  []bundle.Contained `json:"undoes,omitempty"`  // fixes that the site would lose
 	Revoked bool               `json:"revoked,omitempty"` // the trust policy has revoked the target's release
 
@@ -61,6 +62,9 @@ func NewRollback(ctx context.Context, t Target, to int) (*RollbackPlan, error) {
 	}
 	if err := r.judge(t.Record, cur.Bundle); err != nil || len(r.Reasons) > 0 {
 		return r, err // there is nothing to compare with what cannot be made
+	}
+	if r.Kept, err = c.Wider(ctx, release, target.Number); err != nil {
+		return nil, err
 	}
 	return r, r.compare(ctx, t, cur)
 }

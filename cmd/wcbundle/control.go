@@ -54,6 +54,12 @@ func controlCommands() []*cli.Command {
 			Flags:       flags(reason(false), outputFlag), Action: runPause,
 		},
 		{
+			Name: "finalize", Usage: "let CRDs store what the release that runs stores, and drop what it does not have", Category: "install side",
+			Description: "After this no revision is gone back to that needs the old versions. Objects that would lose a field are named, and their CRD is left.\n\n" +
+				"Example:\n   wcbundle finalize",
+			Flags: flags(&cli.BoolFlag{Name: "yes", Usage: "do not ask"}, outputFlag), Action: runFinalize,
+		},
+		{
 			Name: "canary", Usage: "decide about the canary that an operation waits with", Category: "install side",
 			Description: "apply --canary POOL=1 replaces one replica of a pool, or apply --canary POOL a whole pool, such as one with a new model beside the\n" +
 				"old, behind the same gates, and then waits.\n\nExample:\n   wcbundle canary promote",
@@ -211,4 +217,54 @@ func runContinue(c *cli.Context, abort string, promote bool) error {
 	opt.Stop = stop
 	out, err := install.Continue(ctx, t, abort, opt)
 	return finish(c, out, err)
+}
+
+func runFinalize(c *cli.Context) error {
+	t, _, err := target(c)
+	if err != nil {
+		return err
+	}
+	f, err := install.NewFinalization(c.Context, t)
+	if err != nil {
+		return err
+	}
+	if err := show(c, f, func(w io.Writer) error { return finalizeTable(w, f) }); err != nil {
+		return err
+	}
+	if f.Nothing() {
+		return nil
+	}
+	if ok, err := confirm(c, "give up the way back to revisions that need the old versions?"); err != nil || !ok {
+		return err
+	}
+	if err := f.Do(c.Context, t, version); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.App.ErrWriter, "done")
+	return err
+}
+
+func finalizeTable(w io.Writer, f *install.Finalization) error {
+	if len(f.CRDs) == 0 {
+		_, err := fmt.Fprintln(w, "there is nothing to finalize")
+		return err
+	}
+	for _, t := range f.CRDs {
+		fmt.Fprintf(w, "CRD\t%s\n", t.CRD)
+		if t.Storage != "" {
+			fmt.Fprintf(w, "  store\t%s from now on\n", t.Storage)
+		}
+		if t.Storage != "" || len(t.Trim) > 0 {
+			fmt.Fprintf(w, "  write anew\t%d objects; nothing is stored in %s any more\n", t.Objects, strings.Join(t.Trim, ", "))
+		}
+		for _, l := range t.Losses {
+			fmt.Fprintf(w, "  left\t%s\n", l)
+		}
+		if len(t.Losses) == 0 {
+			for _, d := range t.Drop {
+				fmt.Fprintf(w, "  drop\t%s\n", d)
+			}
+		}
+	}
+	return nil
 }

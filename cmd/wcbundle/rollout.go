@@ -373,6 +373,9 @@ func runRollback(c *cli.Context) error {
 		changeRows(out, r.Changes)
 		fmt.Fprintln(out)
 		rollsText(out, r.Rolls, r.Stays)
+		for _, k := range r.Kept {
+			fmt.Fprintf(out, "CRD schemas are not taken back: %s.\n", k)
+		}
 		for _, l := range r.Undoes {
 			fmt.Fprintf(out, "Going back undoes the fix of %s (release %s).\n", strings.Join(l.Fixes, ", "), l.Version)
 		}

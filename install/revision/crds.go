@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"strings"
 	"time"
 
 	"helm.sh/helm/v3/pkg/chart"
@@ -27,24 +27,23 @@ var ErrNarrowed = errors.New("CRD would lose versions or fields")
 var crdAt = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 
 // ExpandCRDs applies the CRDs of the chart's crds folder by server-side apply and waits until they are established.
-// Nothing is applied if any of them would narrow.
+// Nothing is applied if any of them would narrow; what is there of them, and their objects, is kept in Secrets first.
 func (o *Operation) ExpandCRDs(ctx context.Context) error {
-	if o.req.Chart == nil {
-		return nil
+	crds, runs, err := o.crds()
+	if err != nil || len(crds) == 0 {
+		return err
 	}
-	ch, err := loadChart(o.req.Chart)
+	apply, faults, err := o.c.expandable(ctx, crds, runs)
 	if err != nil {
 		return err
 	}
-	crds, err := crdsOf(ch)
-	if err != nil {
+	if len(faults) > 0 {
+		return fmt.Errorf("%w: %s", ErrNarrowed, strings.Join(faults, "; "))
+	}
+	if err := o.snapshot(ctx, apply); err != nil {
 		return err
 	}
-	runs, err := o.c.runningCRDs(o.req.Release)
-	if err != nil {
-		return err
-	}
-	return o.c.expand(ctx, crds, runs)
+	return o.c.expand(ctx, crds, apply)
 }
 
 func crdsOf(ch *chart.Chart) ([]*unstructured.Unstructured, error) {
@@ -90,27 +89,64 @@ func served(live, target, runs *unstructured.Unstructured) bool {
 	return runs != nil && len(narrowed(runs, target)) == 0 && len(narrowed(target, live)) == 0
 }
 
-func (c *Client) expand(ctx context.Context, crds []*unstructured.Unstructured, runs map[string]*unstructured.Unstructured) error {
-	at := c.dyn.Resource(crdAt)
-	var apply []*unstructured.Unstructured
+// CRDFaults says why the chart's CRDs cannot be brought in; none where they can.
+func (o *Operation) CRDFaults(ctx context.Context) ([]string, error) {
+	crds, runs, err := o.crds()
+	if err != nil {
+		return nil, err
+	}
+	_, faults, err := o.c.expandable(ctx, crds, runs)
+	return faults, err
+}
+
+// crds are those of the chart, and those of the chart that runs.
+func (o *Operation) crds() ([]*unstructured.Unstructured, map[string]*unstructured.Unstructured, error) {
+	if o.req.Chart == nil {
+		return nil, nil, nil
+	}
+	ch, err := loadChart(o.req.Chart)
+	if err != nil {
+		return nil, nil, err
+	}
+	crds, err := crdsOf(ch)
+	if err != nil {
+		return nil, nil, err
+	}
+	runs, err := o.c.runningCRDs(o.req.Release)
+	return crds, runs, err
+}
+
+// expandable are the CRDs that are to be applied, and why others cannot be.
+func (c *Client) expandable(ctx context.Context, crds []*unstructured.Unstructured, runs map[string]*unstructured.Unstructured) (apply []*unstructured.Unstructured, faults []string, err error) {
 	for _, crd := range crds {
-		live, err := at.Get(ctx, crd.GetName(), metav1.GetOptions{})
+		live, err := c.dyn.Resource(crdAt).Get(ctx, crd.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			apply = append(apply, crd)
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("reading CRD %s: %w", crd.GetName(), err)
+			return nil, nil, fmt.Errorf("reading CRD %s: %w", crd.GetName(), err)
 		}
-		switch lost := narrowed(live, crd); {
+		lost := narrowed(live, crd)
+		switch {
 		case len(lost) == 0:
-			apply = append(apply, crd)
+			next := crd.DeepCopy()
+			if err := keepStorage(live, next); err != nil {
+				return nil, nil, fmt.Errorf("CRD %s: %w", crd.GetName(), err)
+			}
+			apply = append(apply, next)
 		case !served(live, crd, runs[crd.GetName()]):
-			return fmt.Errorf("%w: %s: %v", ErrNarrowed, crd.GetName(), lost)
+			for _, l := range lost {
+				faults = append(faults, fmt.Sprintf("CRD %s would lose: %s", crd.GetName(), l))
+			}
 		}
 	}
+	return apply, faults, nil
+}
+
+func (c *Client) expand(ctx context.Context, crds, apply []*unstructured.Unstructured) error {
 	for _, crd := range apply {
-		if _, err := at.Apply(ctx, crd.GetName(), crd, metav1.ApplyOptions{FieldManager: crdManager, Force: true}); err != nil {
+		if _, err := c.dyn.Resource(crdAt).Apply(ctx, crd.GetName(), crd, metav1.ApplyOptions{FieldManager: crdManager, Force: true}); err != nil {
 			return fmt.Errorf("applying CRD %s: %w", crd.GetName(), err)
 		}
 	}
@@ -152,65 +188,4 @@ func condition(o *unstructured.Unstructured, kind string) bool {
 		}
 	}
 	return false
-}
-
-// narrowed lists the versions and fields that the new CRD no longer has.
-func narrowed(old, target *unstructured.Unstructured) []string {
-	var lost []string
-	after := crdVersions(target)
-	for name, v := range crdVersions(old) {
-		n, ok := after[name]
-		if !ok {
-			lost = append(lost, "version "+name)
-			continue
-		}
-		oldSchema, _, _ := unstructured.NestedMap(v, "schema", "openAPIV3Schema")
-		newSchema, _, _ := unstructured.NestedMap(n, "schema", "openAPIV3Schema")
-		lost = append(lost, lostFields(oldSchema, newSchema, name)...)
-	}
-	sort.Strings(lost)
-	return lost
-}
-
-func crdVersions(crd *unstructured.Unstructured) map[string]map[string]any {
-	list, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
-	out := map[string]map[string]any{}
-	for _, e := range list {
-		if m, ok := e.(map[string]any); ok {
-			if name, ok := m["name"].(string); ok {
-				out[name] = m
-			}
-		}
-	}
-	return out
-}
-
-func lostFields(old, target map[string]any, path string) []string {
-	if t, ok := target["x-kubernetes-preserve-unknown-fields"].(bool); ok && t {
-		return nil
-	}
-	var lost []string
-	was, _ := old["properties"].(map[string]any)
-	is, _ := target["properties"].(map[string]any)
-	for name, v := range was {
-		n, ok := is[name].(map[string]any)
-		if !ok {
-			lost = append(lost, "field "+path+"."+name)
-			continue
-		}
-		if sub, ok := v.(map[string]any); ok {
-			if sub["type"] != n["type"] {
-				lost = append(lost, fmt.Sprintf("type of %s.%s", path, name))
-			}
-			lost = append(lost, lostFields(sub, n, path+"."+name)...)
-		}
-	}
-	if wasItems, ok := old["items"].(map[string]any); ok {
-		if isItems, ok := target["items"].(map[string]any); ok {
-			lost = append(lost, lostFields(wasItems, isItems, path+"[]")...)
-		} else {
-			lost = append(lost, "elements of "+path)
-		}
-	}
-	return lost
 }

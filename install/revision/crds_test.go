@@ -1,6 +1,7 @@
 package revision
 
 import (
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -32,5 +33,54 @@ func TestEdge61CRDThatARollbackLeft(t *testing.T) {
 		if got := served(c.live, c.target, c.runs); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// TestCRDCompatibility: what a CRD may accept after a release and may not is told, path by path.
+func TestCRDCompatibility(t *testing.T) {
+	crd := func(schema string, more string) *unstructured.Unstructured {
+		return one(t, "{spec: {scope: Namespaced, versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {a: "+schema+"}}}}]"+more+"}}")
+	}
+	for name, tc := range map[string]struct {
+		old, target *unstructured.Unstructured
+		want        string
+	}{
+		"the same":             {crd("{type: string}", ""), crd("{type: string}", ""), ""},
+		"a field more":         {crd("{type: object}", ""), crd("{type: object, properties: {b: {type: string}}}", ""), ""},
+		"wider":                {crd("{type: integer, maximum: 3, minimum: 2}", ""), crd("{type: integer, maximum: 4, minimum: 1}", ""), ""},
+		"a value more":         {crd("{type: string, enum: [x]}", ""), crd("{type: string, enum: [x, z]}", ""), ""},
+		"anything":             {crd("{type: object, properties: {b: {type: string}}}", ""), crd("{type: object, x-kubernetes-preserve-unknown-fields: true}", ""), ""},
+		"another type":         {crd("{type: string}", ""), crd("{type: integer}", ""), "type string -> integer of v1.a"},
+		"a value less":         {crd("{type: string, enum: [x, z]}", ""), crd("{type: string, enum: [x]}", ""), "value z of v1.a"},
+		"values":               {crd("{type: string}", ""), crd("{type: string, enum: [x]}", ""), "enum (none) -> [x] of v1.a"},
+		"required":             {crd("{type: object, properties: {b: {type: string}}}", ""), crd("{type: object, required: [b], properties: {b: {type: string}}}", ""), "b is required, which it was not, of v1.a"},
+		"less":                 {crd("{type: integer}", ""), crd("{type: integer, maximum: 3}", ""), "maximum (none) -> 3 of v1.a"},
+		"more":                 {crd("{type: integer, minimum: 1}", ""), crd("{type: integer, minimum: 3}", ""), "minimum 1 -> 3 of v1.a"},
+		"shorter":              {crd("{type: string, maxLength: 9}", ""), crd("{type: string, maxLength: 8}", ""), "maxLength 9 -> 8 of v1.a"},
+		"a pattern":            {crd("{type: string}", ""), crd("{type: string, pattern: x}", ""), "pattern (none) -> x of v1.a"},
+		"known fields only":    {crd("{type: object, x-kubernetes-preserve-unknown-fields: true}", ""), crd("{type: object, properties: {b: {type: string}}}", ""), "unknown fields of v1.a"},
+		"no null":              {crd("{type: string, nullable: true}", ""), crd("{type: string}", ""), "null of v1.a"},
+		"elements":             {crd("{type: array, items: {type: string}}", ""), crd("{type: array, items: {type: integer}}", ""), "type string -> integer of v1.a[]"},
+		"values of a map":      {crd("{type: object, additionalProperties: {type: string}}", ""), crd("{type: object}", ""), "additionalProperties of v1.a"},
+		"another conversion":   {crd("{type: string}", ""), crd("{type: string}", ", conversion: {strategy: Webhook}"), "conversion None becomes Webhook"},
+		"the whole cluster's":  {crd("{type: string}", ""), one(t, "{spec: {scope: Cluster, versions: [{name: v1, served: true, schema: {openAPIV3Schema: {type: object, properties: {a: {type: string}}}}}]}}"), "scope Namespaced becomes Cluster"},
+		"not served any more":  {crd("{type: string}", ""), one(t, "{spec: {versions: [{name: v1, served: false, schema: {openAPIV3Schema: {type: object, properties: {a: {type: string}}}}}]}}"), "version v1 is not served any more"},
+		"another version only": {crd("{type: string}", ""), one(t, "{spec: {versions: [{name: v2, served: true}]}}"), "version v1"},
+	} {
+		if got := strings.Join(narrowed(tc.old, tc.target), "; "); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// TestEdge62StorageStays: a release's CRD stores what the cluster stores, until the way back is given up.
+func TestEdge62StorageStays(t *testing.T) {
+	live := one(t, "{spec: {versions: [{name: v1, storage: true}]}}")
+	target := one(t, "{spec: {versions: [{name: v1, storage: false}, {name: v2, storage: true}]}}")
+	if err := keepStorage(live, target); err != nil || storageVersion(target) != "v1" {
+		t.Errorf("stores %s, %v", storageVersion(target), err)
+	}
+	if err := keepStorage(live, one(t, "{spec: {versions: [{name: v2, storage: true}]}}")); err == nil {
+		t.Error("a CRD without the version that is stored")
 	}
 }

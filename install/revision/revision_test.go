@@ -186,12 +186,12 @@ func TestNarrowed(t *testing.T) {
 	}
 	old := crd(v("v1", "a: {type: string}, b: {type: array, items: {properties: {c: {type: integer}}}}"))
 	tests := map[string]*unstructured.Unstructured{
-		"":                 crd(v("v1", "a: {type: string}, b: {type: array, items: {properties: {c: {type: integer}, d: {type: string}}}}") + "," + v("v2", "")),
-		"version v1":       crd(v("v2", "")),
-		"field v1.a":       crd(v("v1", "b: {type: array, items: {properties: {c: {type: integer}}}}")),
-		"type of v1.a":     crd(v("v1", "a: {type: integer}, b: {type: array, items: {properties: {c: {type: integer}}}}")),
-		"field v1.b[].c":   crd(v("v1", "a: {type: string}, b: {type: array, items: {properties: {}}}")),
-		"elements of v1.b": crd(v("v1", "a: {type: string}, b: {type: array}")),
+		"":                               crd(v("v1", "a: {type: string}, b: {type: array, items: {properties: {c: {type: integer}, d: {type: string}}}}") + "," + v("v2", "")),
+		"version v1":                     crd(v("v2", "")),
+		"field v1.a":                     crd(v("v1", "b: {type: array, items: {properties: {c: {type: integer}}}}")),
+		"type string -> integer of v1.a": crd(v("v1", "a: {type: integer}, b: {type: array, items: {properties: {c: {type: integer}}}}")),
+		"field v1.b[].c":                 crd(v("v1", "a: {type: string}, b: {type: array, items: {properties: {}}}")),
+		"items of v1.b":                  crd(v("v1", "a: {type: string}, b: {type: array}")),
 	}
 	for want, target := range tests {
 		if got := strings.Join(narrowed(old, target), "; "); got != want {

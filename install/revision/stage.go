@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -300,12 +301,13 @@ func (o *Operation) tidy(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, number := range outdated(history) {
+	old := outdated(history)
+	for _, number := range old {
 		if _, err := cfg.Releases.Delete(o.req.Release, number); err != nil {
 			return fmt.Errorf("removing revision %d, which is old: %w", number, err)
 		}
 	}
-	return ctx.Err()
+	return o.c.dropSnapshots(ctx, o.req.Release, slices.DeleteFunc(history, func(r Revision) bool { return slices.Contains(old, r.Number) }))
 }
 
 // outdated are the revisions beyond the newest maxHistory, but for what runs and what rollback --to previous means. It is pure.
