@@ -182,7 +182,8 @@ func (c cluster) count(ctx context.Context, p Pool) (Count, error) {
 	return n, nil
 }
 
-// observe looks at every workload of a pool and sums up. back allows the fix-up of a stuck StatefulSet.
+// observe looks at every workload of a pool and sums up. On the way back it frees a StatefulSet that is stuck; forward, one that waits
+// for a pod that is not ready because it was drained.
 func (c cluster) observe(ctx context.Context, p PoolState, back bool, now time.Time) (Seen, []corev1.Pod, error) {
 	sum := Seen{Done: true}
 	var pods []corev1.Pod
@@ -197,8 +198,8 @@ func (c cluster) observe(ctx context.Context, p PoolState, back bool, now time.T
 		if err != nil {
 			return Seen{}, nil, err
 		}
-		if back && !one.Done && w.Kind == "StatefulSet" && w.APIVersion == "" {
-			if err := c.unstick(ctx, w); err != nil {
+		if (back || p.Drain != nil) && !one.Done && w.Kind == "StatefulSet" && w.APIVersion == "" {
+			if err := c.unstick(ctx, w, back); err != nil {
 				return Seen{}, nil, err
 			}
 		}
@@ -281,8 +282,8 @@ func (c cluster) statefulSet(ctx context.Context, name string) (*appsv1.Stateful
 	return s, slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, s) }), nil
 }
 
-// unstick deletes what stuckPods names, if it is still the pod that was seen.
-func (c cluster) unstick(ctx context.Context, w Workload) error {
+// unstick deletes what stuckPods names, if it is still the pod that was seen: any, or only those that were drained.
+func (c cluster) unstick(ctx context.Context, w Workload, anyPod bool) error {
 	c.from = direct{c.kube, c.namespace}
 	s, pods, err := c.statefulSet(ctx, w.Name)
 	if err != nil {
@@ -290,6 +291,9 @@ func (c cluster) unstick(ctx context.Context, w Workload) error {
 	}
 	for _, name := range stuckPods(s, pods) {
 		i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == name })
+		if !anyPod && pods[i].Annotations[annotationDrained] == "" {
+			continue
+		}
 		opt := metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pods[i].UID))}
 		err := c.kube.CoreV1().Pods(c.namespace).Delete(ctx, name, opt)
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {

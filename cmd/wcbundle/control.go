@@ -216,6 +216,12 @@ func runContinue(c *cli.Context, abort string, promote bool) error {
 	defer done()
 	opt.Stop = stop
 	out, err := install.Continue(ctx, t, abort, opt)
+	if abort != "" && err == nil && out.Phase == rollout.RolledBack { // what was asked for
+		return show(c, out, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "rolled back\trevision %d runs again, as revision %d\n", out.FromRevision, out.RollbackRevision)
+			return err
+		})
+	}
 	return finish(c, out, err)
 }
 

@@ -5,12 +5,15 @@
 //	GET /readyz      200 once all weights are loaded and hashed; 503 before, after SIGTERM, and for ever with READY=never
 //	GET /v1/models   {"data":[{"id":ID,"sha256":HEX,"bytes":N,"files":[{"name":..,"sha256":..,"bytes":..}]}]}
 //	GET /v1/config   the configuration file, read anew for each request, so that a change shows without a restart
+//	POST /v1/transcribe  {"text":WHAT WAS SENT}: the golden request
+//	POST /drain      takes no new work and is not ready from then on
+//	GET /inflight    {"inflight":N}: 1 for DRAIN_WORK after /drain, else 0
 //
 // A model of one file has that file's sha256. A model of several has the sha256 of the lines "HEX  NAME\n" of its files
 // in the order of their names, as sha256sum prints them.
 //
 // Settings come from the environment, as a chart sets them: MODEL_ID, MODEL_DIR (/models), CONFIG_FILE
-// (/etc/modelserver/config.yaml), LISTEN (:8080), READY (never), DRAIN (1s), UPSTREAM_PASSWORD. The password is logged
+// (/etc/modelserver/config.yaml), LISTEN (:8080), READY (never), DRAIN (1s), DRAIN_WORK (3s), UPSTREAM_PASSWORD. The password is logged
 // once, on purpose: the support bundle's redaction has to find it in a real log.
 package main
 
@@ -42,6 +45,10 @@ func run(ctx context.Context, getenv func(string) string, log *slog.Logger) erro
 	if err != nil {
 		return fmt.Errorf("reading DRAIN: %w", err)
 	}
+	work, err := time.ParseDuration(or(getenv("DRAIN_WORK"), "3s"))
+	if err != nil {
+		return fmt.Errorf("reading DRAIN_WORK: %w", err)
+	}
 	listener, err := net.Listen("tcp", or(getenv("LISTEN"), ":8080"))
 	if err != nil {
 		return err
@@ -51,6 +58,7 @@ func run(ctx context.Context, getenv func(string) string, log *slog.Logger) erro
 		ModelDir:   or(getenv("MODEL_DIR"), "/models"),
 		ConfigFile: or(getenv("CONFIG_FILE"), "/etc/modelserver/config.yaml"),
 		NeverReady: getenv("READY") == "never",
+		DrainWork:  work,
 		Log:        log,
 	})
 	log.Info("serving", "addr", listener.Addr().String(), "model", getenv("MODEL_ID"))

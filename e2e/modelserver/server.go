@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // Options is what a server serves. All but NeverReady are needed.
@@ -19,7 +21,8 @@ type Options struct {
 	ModelID    string
 	ModelDir   string
 	ConfigFile string
-	NeverReady bool // as a release whose model does not come up
+	NeverReady bool          // as a release whose model does not come up
+	DrainWork  time.Duration // how long work that is in hand takes when /drain is asked
 	Log        *slog.Logger
 }
 
@@ -46,6 +49,8 @@ type server struct {
 	model   *Model   // nil until loaded
 	weights [][]byte // kept, as a real server keeps them
 	notOK   string   // why not ready; "" = ready
+
+	drainedAt time.Time // when the work in hand is done; zero: not asked to drain
 }
 
 func newServer(opt Options) *server {
@@ -89,7 +94,57 @@ func (s *server) Handler() http.Handler {
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("GET /v1/models", s.models)
 	mux.HandleFunc("GET /v1/config", s.config)
+	mux.HandleFunc("POST /v1/transcribe", s.transcribe)
+	mux.HandleFunc("POST /drain", s.askedToDrain)
+	mux.HandleFunc("GET /inflight", s.inflight)
 	return mux
+}
+
+// transcribe is the model's work: here it hears what is sent.
+func (s *server) transcribe(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	loaded := s.model != nil
+	s.mu.Unlock()
+	if !loaded {
+		http.Error(w, "loading the model", http.StatusServiceUnavailable)
+		return
+	}
+	heard, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	answer, err := json.Marshal(map[string]string{"text": string(heard)})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	s.write(w, answer)
+}
+
+// askedToDrain takes no new work; what is in hand takes DrainWork.
+func (s *server) askedToDrain(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	if s.drainedAt.IsZero() {
+		s.drainedAt = time.Now().Add(s.opt.DrainWork)
+	}
+	s.notOK = draining
+	s.mu.Unlock()
+	s.opt.Log.Info("asked to drain", "for", s.opt.DrainWork.String())
+	s.write(w, []byte("ok\n"))
+}
+
+// inflight is how much work is in hand.
+func (s *server) inflight(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	n := 0
+	if !s.drainedAt.IsZero() && time.Now().Before(s.drainedAt) {
+		n = 1
+	}
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	s.write(w, fmt.Appendf(nil, `{"inflight":%d}`, n))
 }
 
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) {

@@ -46,6 +46,7 @@ type Story struct {
 	kube  kubernetes.Interface
 	reg   *registry.Registry
 	uids  map[string]map[string]string // moment -> pod -> uid
+	more  int                          // revisions that steps made which the counts of others do not know
 	serve *exec.Cmd
 
 	cosignAccess []string // how upstream's CLI is told to reach the registry
@@ -91,7 +92,10 @@ func (s *Story) Steps() ([]Step, []string) {
 		{Step{"plan and apply 2.9.0 pool by pool in one Helm revision", s.upgrade}, true},
 		{Step{"a pod that an operator makes at run time", s.madeAtRunTime}, true},
 		{Step{"rollback to the previous release", s.rollback}, true},
+		{Step{"edge 6, 36: a canary, dropped; a killed pod of a pool on hold comes back as it was", s.canary}, true},
+		{Step{"edge 49: pause, a closed window, and going on", s.paused}, true},
 		{Step{"a release whose model server never becomes ready", s.badRelease}, true},
+		{Step{"edge 52: a StatefulSet that is stuck at a bad revision is freed", s.stuckSet}, true},
 		{Step{"T37 the security team's drop: out of turn, with its CVE, and not to be undone", s.drop}, true},
 		{Step{"T50 back to what was revoked: only with a reason, and the open CVE is shown", s.revoked}, true},
 		{Step{"a support bundle without secrets, signed", s.support}, true},

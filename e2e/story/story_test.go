@@ -26,7 +26,7 @@ func TestStory(t *testing.T) {
 	}
 	defer s.Close()
 	steps, left := s.Steps()
-	if len(left) > 0 || len(steps) != 16 {
+	if len(left) > 0 || len(steps) != 19 {
 		t.Fatalf("%d steps, left out: %v", len(steps), left)
 	}
 	for _, step := range steps {
