@@ -57,6 +57,7 @@ type Plan struct {
 	Running  string            `json:"running,omitempty"` // version that runs
 	Changes  []revision.Change `json:"changes"`
 	Rolls    []rollout.Pool    `json:"rolls"` // pools whose pods are replaced, in order
+	Turns    []Turn            `json:"turns"` // how
 	Stays    []string          `json:"stays"` // pools whose pods are not touched
 	Report   preflight.Report  `json:"preflight"`
 	Blocking []string          `json:"blocking,omitempty"` // changes that no upgrade can make
@@ -223,6 +224,9 @@ func (p *Plan) compare(ctx context.Context, t Target) error {
 		return err
 	}
 	p.split(pools)
+	if p.Turns, err = turns(ctx, t, p.Rolls); err != nil {
+		return err
+	}
 	faults, err := p.client.Operation(p.request).CRDFaults(ctx)
 	for _, f := range faults {
 		p.Blocking = append(p.Blocking, f+": within a major version fields are added, not removed; ask the vendor")

@@ -24,6 +24,7 @@ type RollbackPlan struct {
 	To      revision.Revision  `json:"to"`
 	Changes []revision.Change  `json:"changes"`
 	Rolls   []rollout.Pool     `json:"rolls"`
+	Turns   []Turn             `json:"turns"`
 	Stays   []string           `json:"stays"`
 	Reasons []string           `json:"reasons,omitempty"` // why it cannot be gone back to
 	Kept    []string           `json:"kept,omitempty"`    // CRDs of which the cluster keeps more than the target's chart has
@@ -183,7 +184,8 @@ func (r *RollbackPlan) compare(ctx context.Context, t Target, cur revision.Revis
 	p := Plan{Changes: r.Changes}
 	p.split(pools)
 	r.Rolls, r.Stays = p.Rolls, p.Stays
-	return nil
+	r.Turns, err = turns(ctx, t, r.Rolls)
+	return err
 }
 
 // poolsOfVersion are the pools as the release declared them that made a revision.

@@ -146,18 +146,22 @@ func (r *run) watchful(ctx context.Context, s State, do func(context.Context, St
 	return ev, err
 }
 
-// look is at a pool by the watches, which cost nothing. What moves the operation on is asked of the API server itself.
-func (r *run) look(ctx context.Context, p PoolState, back bool) (Seen, []corev1.Pod, error) {
+// look is at a pool by the watches, which cost nothing. What is not as it was is asked of the API server itself before the operation
+// moves on by it: still says what it was.
+func (r *run) look(ctx context.Context, p PoolState, back bool, still func(Seen) bool) (Seen, []corev1.Pod, error) {
 	if r.watched != nil {
 		c := r.cluster
 		c.from = r.watched
 		seen, pods, err := c.observe(ctx, p, back, r.Now())
-		if err == nil && !seen.Done && seen.Failed == "" {
+		if err == nil && seen.Failed == "" && still(seen) {
 			return seen, pods, nil
 		}
 	}
 	return r.cluster.observe(ctx, p, back, r.Now())
 }
+
+func underWay(s Seen) bool { return !s.Done }
+func done(s Seen) bool     { return s.Done }
 
 func (r *run) observe(ctx context.Context, s State, p PoolState) (Event, error) {
 	if p.Upto > 0 {
@@ -165,13 +169,13 @@ func (r *run) observe(ctx context.Context, s State, p PoolState) (Event, error) 
 			return Event{}, err
 		}
 	}
-	seen, _, err := r.look(ctx, p, s.Back() || s.Type == TypeRollback)
+	seen, _, err := r.look(ctx, p, s.Back() || s.Type == TypeRollback, underWay)
 	return Event{Kind: EvObserved, Seen: seen}, err
 }
 
 // check looks and asks the gates. Nobody is asked while a replica is not ready: the look alone fails the round.
 func (r *run) check(ctx context.Context, s State, p PoolState) (Event, error) {
-	seen, pods, err := r.look(ctx, p, false)
+	seen, pods, err := r.look(ctx, p, false, done)
 	if err != nil {
 		return Event{}, err
 	}

@@ -63,7 +63,7 @@ func (s *State) onFetched(p *PoolState, f Fetched, now time.Time) {
 	if f.Have > p.Ready {
 		p.ProgressAt = now
 	}
-	p.Ready, p.Total = f.Have, f.Total
+	p.Ready, p.Total, p.Waiting = f.Have, f.Total, cut(waitingFor(f), maxMessage)
 	quiet := now.Sub(p.ProgressAt)
 	switch {
 	case len(f.At) > 0 && quiet <= DefaultFetchLimit:

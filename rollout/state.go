@@ -173,7 +173,8 @@ type PoolState struct {
 	Baselines  map[string]Baseline `json:"baselines,omitempty"`  // then, by gate
 	Ready      int                 `json:"ready"`
 	Total      int                 `json:"total"`
-	Lacks      []string            `json:"lacks,omitempty"` // nodes without everything that the pods need when fetching ended
+	Waiting    string              `json:"waiting,omitempty"` // what for, as the last look saw it
+	Lacks      []string            `json:"lacks,omitempty"`   // nodes without everything that the pods need when fetching ended
 	ReleasedAt time.Time           `json:"releasedAt,omitzero"`
 	ProgressAt time.Time           `json:"progressAt,omitzero"`
 	SoakUntil  time.Time           `json:"soakUntil,omitzero"`

@@ -125,6 +125,7 @@ func (s *State) onDrained(p *PoolState, seen Seen, now time.Time) {
 	if limit <= 0 {
 		limit = DefaultDrainTimeout
 	}
+	p.Waiting = cut(seen.Waiting, maxMessage)
 	switch {
 	case seen.Failed != "":
 		s.fail(p, "drain", seen.Failed, now)
@@ -139,7 +140,7 @@ func (s *State) onObserved(p *PoolState, seen Seen, now time.Time) {
 	if seen.Ready > p.Ready {
 		p.ProgressAt = now
 	}
-	p.Ready, p.Total = seen.Ready, seen.Total
+	p.Ready, p.Total, p.Waiting = seen.Ready, seen.Total, cut(seen.Waiting, maxMessage)
 	limit := p.ReadyTimeout
 	if limit <= 0 {
 		limit = DefaultReadyTimeout
@@ -214,7 +215,7 @@ func (s *State) onSoak(p *PoolState, e Event, now time.Time) {
 // judge sums up one round of gates and, when the rounds are enough, fails or holds. A replica that is no longer ready
 // counts as a failed gate.
 func (s *State) judge(p *PoolState, e Event, now time.Time) Verdict {
-	p.Results = e.Results
+	p.Results, p.Waiting = e.Results, ""
 	if e.Seen.Failed != "" {
 		s.fail(p, "ready", e.Seen.Failed, now)
 		return Fail
@@ -267,7 +268,7 @@ func (s *State) worst(results []GateResult) GateResult {
 }
 
 func (s *State) done(p *PoolState, now time.Time) {
-	p.State, p.DoneAt, p.Fails, p.Unclear = PoolDone, now, 0, 0
+	p.State, p.DoneAt, p.Fails, p.Unclear, p.Waiting = PoolDone, now, 0, 0, ""
 }
 
 // fail turns the operation around, once: what fails while it goes back is held for a person.

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/kubernetes"
 )
 
 const (
@@ -76,6 +77,18 @@ func (c cluster) resolveSurge(ctx context.Context, pools []PoolState) ([]Pool, e
 	}
 	return out, nil
 }
+
+// Resolved are pools as an operation would hold them now: auto is decided by the GPU slots that are free.
+func Resolved(ctx context.Context, kube kubernetes.Interface, namespace string, pools []Pool) ([]Pool, error) {
+	states := make([]PoolState, len(pools))
+	for i, p := range pools {
+		states[i].Pool = p
+	}
+	return cluster{kube: kube, namespace: namespace}.resolveSurge(ctx, states)
+}
+
+// OneByOne tells that the pool says nothing of how many go at once: one at a time, unless the chart says more.
+func (p Pool) OneByOne() bool { return p.oneByOne }
 
 // slotFree asks for the live Deployments of a pool; a pool that does not run yet needs no surge.
 func (c cluster) slotFree(ctx context.Context, p Pool, nodes []corev1.Node, pods []corev1.Pod) bool {

@@ -179,7 +179,7 @@ func planTable(w io.Writer, p *install.Plan) error {
 	fmt.Fprintf(w, "\nPOOL\tOBJECT\tCHANGE\tWHY\n")
 	changeRows(w, p.Changes)
 	fmt.Fprintln(w)
-	rollsText(w, p.Rolls, p.Stays)
+	rollsText(w, p.Turns, p.Stays)
 	return reportTable(w, p.Report, false)
 }
 
@@ -204,19 +204,30 @@ func changeRows(w io.Writer, changes []revision.Change) {
 	}
 }
 
-func rollsText(w io.Writer, rolls []rollout.Pool, stays []string) {
-	var names []string
-	for _, p := range rolls {
-		names = append(names, p.Name)
-	}
-	if len(names) == 0 {
+func rollsText(w io.Writer, turns []install.Turn, stays []string) {
+	if len(turns) == 0 {
 		fmt.Fprintln(w, "No pod is replaced.")
 		return
 	}
-	fmt.Fprintf(w, "Pods are replaced in this order: %s.\n", strings.Join(names, ", then "))
+	fmt.Fprintf(w, "IN THIS ORDER\tWORKLOAD\tREPLICAS\tHOW\n")
+	for _, t := range turns {
+		how := t.How
+		if t.Note != "" {
+			how += " (" + t.Note + ")"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s; %s\n", t.Pool, t.Workload, t.Replicas, how, counted(t.Gates, "gate"))
+	}
+	fmt.Fprintln(w)
 	if len(stays) > 0 {
 		fmt.Fprintf(w, "Not touched: %s.\n", strings.Join(stays, ", "))
 	}
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func runApply(c *cli.Context) error {
@@ -372,7 +383,7 @@ func runRollback(c *cli.Context) error {
 		fmt.Fprintf(out, "POOL\tOBJECT\tCHANGE\tWHY\n")
 		changeRows(out, r.Changes)
 		fmt.Fprintln(out)
-		rollsText(out, r.Rolls, r.Stays)
+		rollsText(out, r.Turns, r.Stays)
 		for _, k := range r.Kept {
 			fmt.Fprintf(out, "CRD schemas are not taken back: %s.\n", k)
 		}

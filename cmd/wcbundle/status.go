@@ -132,7 +132,7 @@ func daysAgo(text string, now, then time.Time) string {
 func operationTable(w io.Writer, op rollout.State) error {
 	fmt.Fprintf(w, "operation\t%s %s to %s: %s\n", op.ID, op.Type, op.Bundle.Version, op.Phase)
 	for _, p := range op.Pools {
-		fmt.Fprintf(w, "  %s\t%s%s\n", p.Name, poolText(p.State, p.Ready, p.Total), gateText(p.Results))
+		fmt.Fprintf(w, "  %s\t%s%s%s\n", p.Name, poolText(p.State, p.Ready, p.Total), gateText(p.Results), waitingText(p))
 		for _, l := range p.Lacks {
 			fmt.Fprintf(w, "  not fetched\t%s\n", l)
 		}
@@ -169,6 +169,14 @@ func heldNext(heldFor string) string {
 		return "wcbundle resume tries the pool again when it is mended; wcbundle abort --reason TEXT goes back"
 	}
 	return "wcbundle resume goes on, wcbundle abort --reason TEXT goes back"
+}
+
+// waitingText is what a pool waits for.
+func waitingText(p rollout.PoolState) string {
+	if p.Waiting == "" || p.State == rollout.PoolDone || p.State == rollout.PoolWaiting {
+		return ""
+	}
+	return "  " + p.Waiting
 }
 
 func gateText(results []rollout.GateResult) string {
@@ -239,10 +247,13 @@ func (v *view) draw(st siteStatus) error {
 	op := st.Operation
 	fmt.Fprintf(&text, "%s %s to %s: %s\n", op.ID, op.Type, op.Bundle.Version, op.Phase)
 	for _, p := range op.Pools {
-		fmt.Fprintf(&text, "  %-16s %s%s\n", p.Name, poolText(p.State, p.Ready, p.Total), gateText(p.Results))
+		fmt.Fprintf(&text, "  %-16s %s%s%s\n", p.Name, poolText(p.State, p.Ready, p.Total), gateText(p.Results), waitingText(p))
 		for _, l := range p.Lacks {
 			fmt.Fprintf(&text, "    not fetched: %s\n", l)
 		}
+	}
+	if op.Phase == rollout.Held {
+		fmt.Fprintf(&text, "  on hold: %s\n  next: %s\n", op.Why, heldNext(op.HeldFor))
 	}
 	if op.Failure != nil {
 		fmt.Fprintf(&text, "  failed: pool %s, gate %s: %s\n", op.Failure.Pool, op.Failure.Gate, op.Failure.Reason)
@@ -289,6 +300,18 @@ type historyRow struct {
 	Pools    []string `json:"pools,omitempty"`
 	Actor    string   `json:"actor,omitempty"`
 	Duration string   `json:"duration,omitempty"`
+	shown    string   // outcome, with the pool
+}
+
+// outcomeText says at which pool a revision was given up, and which changed nothing but configuration.
+func outcomeText(outcome string, o rollout.State) string {
+	switch {
+	case outcome == revision.OutcomeRolledBack && o.Failure != nil && o.Failure.Pool != "":
+		return outcome + "@" + o.Failure.Pool
+	case outcome == revision.OutcomeSucceeded && o.Type == rollout.TypeApply && len(o.Pools) == 0:
+		return "config"
+	}
+	return outcome
 }
 
 func runHistory(c *cli.Context) error {
@@ -306,11 +329,12 @@ func runHistory(c *cli.Context) error {
 	}
 	var rows []historyRow
 	for _, r := range revs {
-		row := historyRow{Revision: r}
+		row := historyRow{Revision: r, shown: r.Outcome}
 		if o, ok := byID[r.Op]; ok {
 			for _, p := range o.Pools {
 				row.Pools = append(row.Pools, p.Name)
 			}
+			row.shown = outcomeText(r.Outcome, o)
 			row.Actor, row.Duration = o.Actor.User+"@"+o.Actor.Host, o.EndedAt.Sub(o.StartedAt).Round(time.Second).String()
 		}
 		rows = append(rows, row)
@@ -318,7 +342,7 @@ func runHistory(c *cli.Context) error {
 	return show(c, rows, func(w io.Writer) error {
 		fmt.Fprintf(w, "REVISION\tUPDATED\tSTATUS\tBUNDLE\tOUTCOME\tPOOLS\tACTOR\tDURATION\tDESCRIPTION\n")
 		for _, r := range rows {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Number, r.Updated.UTC().Format("2006-01-02 15:04:05"), r.Status, r.Bundle, r.Outcome,
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Number, r.Updated.UTC().Format("2006-01-02 15:04:05"), r.Status, r.Bundle, r.shown,
 				strings.Join(r.Pools, ","), r.Actor, r.Duration, r.Description)
 		}
 		return nil

@@ -1,0 +1,127 @@
+//go:build e2e
+
+package revision
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
+
+	"github.com/wordcab/wcbundle/rollout"
+)
+
+// TestEdge79Scale: the API server is asked a bounded number of times a second and the program stays small, however many pools and replicas
+// there are. WCBUNDLE_TEST_SCALE=100x50 is the whole size, which takes half an hour on two cores; here it is 10 pools of 10.
+func TestEdge79Scale(t *testing.T) {
+	pools, replicas := 10, 10
+	if v := os.Getenv("WCBUNDLE_TEST_SCALE"); v != "" {
+		a, b, _ := strings.Cut(v, "x")
+		var err1, err2 error
+		pools, err1 = strconv.Atoi(a)
+		replicas, err2 = strconv.Atoi(b)
+		if err1 != nil || err2 != nil {
+			t.Fatal(v)
+		}
+	}
+	s := newSite(t)
+	var asked atomic.Int64
+	s.c.get.cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			return next.RoundTrip(r)
+		})
+	}
+	declared := make([]rollout.Pool, pools)
+	for i := range declared {
+		name := fmt.Sprintf("pool-%03d", i)
+		declared[i] = rollout.Pool{Name: name, Order: i, Workloads: []rollout.Workload{{Kind: "Deployment", Name: name}}, MaxSurge: "100%", MaxUnavailable: "0",
+			ReadyTimeout: rollout.Duration(5 * time.Minute)}
+	}
+	run := func(id string, kind rollout.Type, tag string, before int) (rollout.Outcome, float64) {
+		req := Request{Chart: bigChart(t), Values: map[string]any{"pools": pools, "replicas": replicas, "tag": tag}, Release: "story", Bundle: "1.0.0"}
+		e := s.engine(req)
+		e.Interval = 0 // as it is for an operator
+		var began time.Time
+		var from int64
+		e.OnEvent = func(p rollout.Progress) {
+			if p.Phase == rollout.Rolling && began.IsZero() {
+				began, from = time.Now(), asked.Load()
+			}
+		}
+		out, err := rollout.Run(t.Context(), e, rollout.NewOperation(id, kind, declared, before, before))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out, float64(asked.Load()-from) / time.Since(began).Seconds()
+	}
+	out, _ := run("op1", rollout.TypeInstall, "1", 0)
+	s.must(rollout.Succeeded, out)
+	out, rate := run("op2", rollout.TypeApply, "2", 1)
+	s.must(rollout.Succeeded, out)
+	mib := peakMiB(t)
+	t.Logf("%d pools of %d replicas: %.1f requests a second while they roll, %d MiB at most", pools, replicas, rate, mib)
+	if rate > 15 {
+		t.Errorf("%.1f requests a second", rate)
+	}
+	if mib > 300 {
+		t.Errorf("%d MiB", mib)
+	}
+}
+
+// bigChart renders as many Deployments as its values say.
+func bigChart(t *testing.T) []byte {
+	t.Helper()
+	const text = `{{- range $i := until (int .Values.pools) }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ printf "pool-%03d" $i }}}
+spec:
+  replicas: {{ $.Values.replicas }}
+  selector: {matchLabels: {app: {{ printf "pool-%03d" $i }}}}
+  template:
+    metadata: {labels: {app: {{ printf "pool-%03d" $i }}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: main, image: "example.invalid/pool:{{ $.Values.tag }}"}]
+{{- end }}
+`
+	ch := &chart.Chart{Metadata: &chart.Metadata{APIVersion: "v2", Name: "big", Version: "1.0.0"}, Templates: []*chart.File{{Name: "templates/all.yaml", Data: []byte(text)}}}
+	file, err := chartutil.Save(ch, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loader.LoadArchive(bytes.NewReader(b)); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// peakMiB is the most memory that this process has had.
+func peakMiB(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	kib, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib >> 10
+}
