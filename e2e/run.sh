@@ -129,7 +129,7 @@ export STORY_COSIGN STORY_BINARY=$PWD/bin/wcbundle STORY_FIXTURES=$work/fixtures
 case $MODE in
   test|story)
     go test -c -tags e2e -o "$work/story.test" ./e2e/story
-    "${inside[@]}" "$work/story.test" -test.v -test.timeout 30m
+    "${inside[@]}" "$work/story.test" -test.v -test.timeout 40m
     ;;
   demo)
     go build -o "$work/demo" ./e2e/demo

@@ -29,6 +29,8 @@ type ApplyOptions struct {
 	Promote    bool            // the canary that waits
 	Stop       <-chan struct{} // closed: pause at the next safe point
 	Prometheus string          // NAMESPACE/NAME:PORT of the site's; "" = where the gates say
+	ID         string          // of the operation; "" = a new one
+	Actor      *rollout.Actor  // who began it; nil = who runs this
 	Despite    string          // why Rollback may go back to a revoked release; "" = it may not. It goes into the record
 }
 
@@ -54,9 +56,9 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	if p.From == 0 {
 		kind = rollout.TypeInstall
 	}
-	op := rollout.NewOperation(newID(t.Now), kind, p.Rolls, p.before, p.From)
+	op := rollout.NewOperation(opt.id(t.Now), kind, p.Rolls, p.before, p.From)
 	op.Bundle = rollout.BundleRef{Version: p.Version, Digest: p.Head}
-	op.Actor = actor(opt.Tool)
+	op.Actor = opt.actor()
 	if opt.OnFailure != "" {
 		op.OnFailure = opt.OnFailure
 	}
@@ -66,6 +68,20 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	}
 	out, err := rollout.Run(ctx, engine(t, p.client.Operation(p.request), p.Release, opt), op)
 	return out, installed(ctx, t, opt, out, err, p)
+}
+
+func (o ApplyOptions) id(now time.Time) string {
+	if o.ID != "" {
+		return o.ID
+	}
+	return newID(now)
+}
+
+func (o ApplyOptions) actor() rollout.Actor {
+	if o.Actor != nil {
+		return *o.Actor
+	}
+	return actor(o.Tool)
 }
 
 // bound gives the operation its limits and its canary.
@@ -93,9 +109,9 @@ func installed(ctx context.Context, t Target, opt ApplyOptions, out rollout.Outc
 }
 
 func engine(t Target, r rollout.Releaser, release string, opt ApplyOptions) rollout.Engine {
-	a := actor(opt.Tool)
+	a := opt.actor()
 	return rollout.Engine{Config: t.Access.Config, Kube: t.Access.Kube, Releaser: r, Namespace: t.Access.Namespace, Release: release,
-		Holder: fmt.Sprintf("%s/%d", a.Host, os.Getpid()), OnEvent: opt.OnEvent, By: a.User + "@" + a.Host, Stop: opt.Stop, Outage: t.outage,
+		Holder: fmt.Sprintf("%s/%d", actor(opt.Tool).Host, os.Getpid()), OnEvent: opt.OnEvent, By: a.User + "@" + a.Host, Stop: opt.Stop, Outage: t.outage,
 		Fetcher: prefetch.Fetcher{Kube: t.Access.Kube, Namespace: t.Access.Namespace, Release: release},
 		Scrub: func(ctx context.Context) (func(string) string, error) {
 			return support.Cleaner(ctx, support.Request{Kube: t.Access.Kube, Namespaces: []string{t.Access.Namespace}, Now: t.Now})

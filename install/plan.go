@@ -65,15 +65,16 @@ type Plan struct {
 
 	Left []Left `json:"left,omitempty"` // references inside longer text that are not rewritten
 
-	hooks    []preflight.Hook
-	refs     map[string]string
-	load     *Loaded
-	verified bundle.Verified
-	client   *revision.Client
-	request  revision.Request
-	manifest string
-	mounts   []Mountable
-	before   int
+	hooks         []preflight.Hook
+	refs          map[string]string
+	load          *Loaded
+	verified      bundle.Verified
+	client        *revision.Client
+	request       revision.Request
+	manifest      string
+	hookManifests []string
+	mounts        []Mountable
+	before        int
 }
 
 // Nothing tells whether applying would change nothing at all.
@@ -209,7 +210,7 @@ func (p *Plan) compare(ctx context.Context, t Target) error {
 	if err != nil {
 		return fmt.Errorf("rendering release %s: %w", p.Version, err)
 	}
-	p.manifest = rendered.Manifest
+	p.manifest, p.hookManifests = rendered.Manifest, rendered.Hooks
 	if p.hooks, err = hooksOf(rendered.Hooks); err != nil {
 		return err
 	}

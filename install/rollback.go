@@ -275,8 +275,8 @@ func Rollback(ctx context.Context, t Target, r *RollbackPlan, opt ApplyOptions) 
 	if err := SettleRunTime(ctx, t, r.To.Bundle, t.running()); err != nil {
 		return rollout.Outcome{}, err
 	}
-	op := rollout.NewRollback(newID(t.Now), r.Rolls, r.before, r.From, r.To.Number)
-	op.Bundle, op.Actor, op.Prefetch = rollout.BundleRef{Version: r.To.Bundle}, actor(opt.Tool), opt.prefetch()
+	op := rollout.NewRollback(opt.id(t.Now), r.Rolls, r.before, r.From, r.To.Number)
+	op.Bundle, op.Actor, op.Prefetch = rollout.BundleRef{Version: r.To.Bundle}, opt.actor(), opt.prefetch()
 	if err := opt.bound(&op); err != nil {
 		return rollout.Outcome{}, err
 	}

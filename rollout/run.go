@@ -456,6 +456,9 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// OutcomeOf is how an operation stands, as its run would return it.
+func OutcomeOf(s State) Outcome { return outcome(s) }
+
 func outcome(s State) Outcome {
 	o := Outcome{Phase: s.Phase, FromRevision: s.Helm.FromRevision, Revision: s.Helm.Revision, RollbackRevision: s.Helm.RollbackRevision}
 	if f := s.Failure; f != nil {

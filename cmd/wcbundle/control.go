@@ -39,7 +39,7 @@ func controlCommands() []*cli.Command {
 			Description: "A gate that could not say is asked again; --accept takes it as passed, and the record keeps who said so and why.\n\n" +
 				"Example:\n   wcbundle resume -f values.yaml\n   wcbundle resume --accept err-rate --reason \"no calls at night\"",
 			Flags: flags(append(append(values, &cli.StringSliceFlag{Name: "accept", Usage: "take a gate that could not say as passed; with --reason"}, reason(false),
-				outputFlag), runLimitFlags()...)...),
+				outputFlag, detachFlag), runLimitFlags()...)...),
 			Action: func(c *cli.Context) error { return runContinue(c, "", false) },
 		},
 		{
@@ -212,6 +212,14 @@ func runContinue(c *cli.Context, abort string, promote bool) error {
 		return usageError{"--accept takes a gate as passed that did not say so: say why with --reason"}
 	}
 	opt.Promote = promote
+	if c.Bool("detach") {
+		access, err := s.detachedAccess(c)
+		if err != nil {
+			return err
+		}
+		d, err := install.DetachResume(c.Context, t, opt, access)
+		return detached(c, d, err)
+	}
 	ctx, stop, done := calm(c, c.App.ErrWriter)
 	defer done()
 	opt.Stop = stop

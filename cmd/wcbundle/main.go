@@ -74,6 +74,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	app.Commands = append(app.Commands, siteCommands()...)
 	app.Commands = append(app.Commands, rolloutCommands()...)
 	app.Commands = append(app.Commands, controlCommands()...)
+	app.Commands = append(app.Commands, detachCommands()...)
 	app.Commands = append(app.Commands, supportCommands()...)
 	app.Commands = append(app.Commands, registryCommands()...)
 	app.Commands = append(app.Commands, plainCommands()...)

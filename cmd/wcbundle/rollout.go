@@ -44,7 +44,7 @@ func rolloutCommands() []*cli.Command {
 			Name: "apply", Usage: "upgrade pool by pool inside one Helm revision", Category: "install side",
 			Description: "Replicas are replaced one by one; each pool must pass its gates before the next is touched. A failed gate brings\n" +
 				"the site back by itself (exit code 21). Before a pool is drained, its images and models are brought to its nodes (docs/models.md).\n\nExample:\n   wcbundle apply -f values.yaml",
-			Flags: flags(append(append(values, onFailure, fetch, yes, outputFlag,
+			Flags: flags(append(append(values, onFailure, fetch, yes, outputFlag, detachFlag,
 				&cli.StringFlag{Name: "canary", Usage: "replace this pool first, or POOL=1 one replica of it, and wait until it is promoted or dropped"},
 				&cli.StringFlag{Name: "prometheus", EnvVars: []string{"WCBUNDLE_PROMETHEUS"}, Usage: "NAMESPACE/SERVICE:PORT of this site's Prometheus, where the gates' own is not right"}), runLimitFlags()...)...), Action: runApply,
 		},
@@ -63,7 +63,7 @@ func rolloutCommands() []*cli.Command {
 			Description: "previous is the newest revision that fully succeeded and differs from what runs. Data is not touched.\n\n" +
 				"Example:\n   wcbundle rollback --to previous\n   wcbundle rollback --to rev 14",
 			Flags: flags(&cli.StringFlag{Name: "to", Usage: "previous, a revision, or rev and a revision", Required: true},
-				&cli.StringFlag{Name: "despite-revocation", Usage: "go back to a release that was revoked; the text says why, for the record"}, fetch, yes, outputFlag, scratchFlag), Action: runRollback,
+				&cli.StringFlag{Name: "despite-revocation", Usage: "go back to a release that was revoked; the text says why, for the record"}, fetch, yes, outputFlag, scratchFlag, detachFlag), Action: runRollback,
 		},
 	}
 }
@@ -266,6 +266,14 @@ func runApply(c *cli.Context) error {
 	if ok, err := confirm(c, "apply release "+p.Version+"?"); err != nil || !ok {
 		return err
 	}
+	if c.Bool("detach") {
+		access, err := s.detachedAccess(c)
+		if err != nil {
+			return err
+		}
+		d, err := install.DetachApply(c.Context, t, p, opt, access)
+		return detached(c, d, err)
+	}
 	ctx, stop, done := calm(c, c.App.ErrWriter)
 	defer done()
 	opt.Stop = stop
@@ -406,6 +414,14 @@ func runRollback(c *cli.Context) error {
 	opt, err := applyOptions(c, s)
 	if err != nil {
 		return err
+	}
+	if c.Bool("detach") {
+		access, err := s.detachedAccess(c)
+		if err != nil {
+			return err
+		}
+		d, err := install.DetachRollback(c.Context, t, r, opt, access)
+		return detached(c, d, err)
 	}
 	ctx, stop, done := calm(c, w)
 	defer done()

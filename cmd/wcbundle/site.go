@@ -103,19 +103,25 @@ func (s *site) registry(c *cli.Context) (*registry.Registry, error) { return s.p
 
 // patientRegistry gives a request up when no byte has moved for so long; 0 = registry.DefaultStall.
 func (s *site) patientRegistry(c *cli.Context, stall time.Duration) (*registry.Registry, error) {
-	opt := reachable(s.record.Registry)
-	opt.Stall = stall
-	own, err := loginFile(c)
+	opt, err := s.registryOptions(c)
 	if err != nil {
 		return nil, err
 	}
-	if opt.Login, err = findLogin(c.Context, opt.Host, own); err != nil {
-		return nil, err
-	}
-	if err := s.askCluster(c, &opt); err != nil {
-		return nil, err
-	}
+	opt.Stall = stall
 	return registry.New(opt)
+}
+
+// registryOptions are how this machine reaches the site's registry.
+func (s *site) registryOptions(c *cli.Context) (registry.Options, error) {
+	opt := reachable(s.record.Registry)
+	own, err := loginFile(c)
+	if err != nil {
+		return opt, err
+	}
+	if opt.Login, err = findLogin(c.Context, opt.Host, own); err != nil {
+		return opt, err
+	}
+	return opt, s.askCluster(c, &opt)
 }
 
 // askCluster lets the cluster say how the registry in it is reached: by a node that runs, with the login that is in its Secret. Without a

@@ -35,6 +35,7 @@ type siteStatus struct {
 	Revoked   bool                        `json:"revoked,omitempty"` // what runs was revoked
 	Notes     []install.Note              `json:"notes,omitempty"`
 	Operation *rollout.State              `json:"operation,omitempty"`
+	Detached  string                      `json:"detached,omitempty"` // the pod that runs it
 }
 
 // trustStatus says how old the trust policy is that the site has.
@@ -83,8 +84,16 @@ func readStatus(c *cli.Context, s *site) (siteStatus, error) {
 	if errors.Is(err, rollout.ErrNoOperation) {
 		return st, nil
 	}
+	if err != nil {
+		return st, err
+	}
 	st.Operation = &op
-	return st, err
+	if !op.Phase.Terminal() {
+		if id, pod, err := install.DetachedRun(c.Context, s.access, release); err == nil && id == op.ID { // who may not look at Jobs sees the rest
+			st.Detached = pod
+		}
+	}
+	return st, nil
 }
 
 func statusTable(w io.Writer, st siteStatus, now time.Time) error {
@@ -117,6 +126,9 @@ func statusTable(w io.Writer, st siteStatus, now time.Time) error {
 	}
 	if st.Operation == nil {
 		return nil
+	}
+	if st.Detached != "" {
+		fmt.Fprintf(w, "runs in\tpod %s\n", st.Detached)
 	}
 	return operationTable(w, *st.Operation)
 }

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -193,4 +196,101 @@ func (s *Story) stuckSet(ctx context.Context) error {
 	}
 	s.more += 2
 	return s.cleanManifest(ctx)
+}
+
+// detached: a Job in the cluster applies and goes back; its pod is killed in the middle, and the next one goes on, in the same revision.
+func (s *Story) detached(ctx context.Context) error {
+	begin := func(args ...string) error {
+		before, err := s.operation(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := s.wc(ctx, args...); err != nil {
+			return err
+		}
+		for range 600 {
+			now, err := s.operation(ctx)
+			if err != nil {
+				return err
+			}
+			if now != before {
+				return nil
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		return errors.New("the Job does not begin: " + s.jobSays(ctx))
+	}
+	if err := begin("apply", "--yes", "--release", "2.9.0", "--detach"); err != nil {
+		return err
+	}
+	time.Sleep(5 * time.Second) // anywhere in the middle will do
+	if err := s.killRun(ctx); err != nil {
+		return err
+	}
+	if _, err := s.wc(ctx, "status", "--watch"); err != nil {
+		return fmt.Errorf("%w\n%s", err, s.jobSays(ctx))
+	}
+	if err := s.compare(ctx, "rollback", []string{"llm"}, []string{"podinfo", "asr", "diarize"}); err != nil {
+		return err
+	}
+	if err := s.serves(ctx, "asr", "asr-large-v4"); err != nil {
+		return err
+	}
+	if err := begin("rollback", "--yes", "--to", "previous", "--detach"); err != nil {
+		return err
+	}
+	if _, err := s.wc(ctx, "status", "--watch"); err != nil {
+		return fmt.Errorf("%w\n%s", err, s.jobSays(ctx))
+	}
+	if err := s.settledRun(ctx); err != nil {
+		return err
+	}
+	return s.backAt280(ctx)
+}
+
+const runLabel = "bundle.wordcab.com/run=wordcab"
+
+// killRun kills the Job's pod as a lost node would.
+func (s *Story) killRun(ctx context.Context) error {
+	list, err := s.kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: runLabel})
+	if err != nil {
+		return err
+	}
+	now := int64(0)
+	for _, p := range list.Items {
+		if p.Status.Phase != corev1.PodRunning {
+			continue
+		}
+		s.say("killing pod %s, which runs the operation", p.Name)
+		return s.kube.CoreV1().Pods(namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+	}
+	return errors.New("no pod runs the operation: " + s.jobSays(ctx))
+}
+
+// jobSays is the last lines of the Job's pods.
+func (s *Story) jobSays(ctx context.Context) string {
+	list, err := s.kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: runLabel})
+	if err != nil {
+		return err.Error()
+	}
+	var out []string
+	lines := int64(15)
+	for _, p := range list.Items {
+		raw, err := s.kube.CoreV1().Pods(namespace).GetLogs(p.Name, &corev1.PodLogOptions{TailLines: &lines}).DoRaw(ctx)
+		out = append(out, fmt.Sprintf("%s %s: %s %v", p.Name, p.Status.Phase, raw, err))
+	}
+	return strings.Join(out, "\n")
+}
+
+// settledRun wants nothing of the run left that lets anybody do anything.
+func (s *Story) settledRun(ctx context.Context) error {
+	for range 100 {
+		_, err := s.kube.CoreV1().Secrets(namespace).Get(ctx, "wcbundle-run-wordcab", metav1.GetOptions{})
+		_, err2 := s.kube.RbacV1().ClusterRoleBindings().Get(ctx, "wcbundle-run-wordcab-"+namespace, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) && apierrors.IsNotFound(err2) {
+			return nil
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	return errors.New("the run's Secret or its rights are left: " + s.jobSays(ctx))
 }

@@ -114,7 +114,7 @@ func (s *Story) pods(ctx context.Context) (map[string]corev1.Pod, error) {
 	}
 	out := map[string]corev1.Pod{}
 	for _, p := range list.Items {
-		if p.DeletionTimestamp == nil {
+		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
 			out[p.Name] = p
 		}
 	}

@@ -92,6 +92,7 @@ func (s *Story) Steps() ([]Step, []string) {
 		{Step{"plan and apply 2.9.0 pool by pool in one Helm revision", s.upgrade}, true},
 		{Step{"a pod that an operator makes at run time", s.madeAtRunTime}, true},
 		{Step{"rollback to the previous release", s.rollback}, true},
+		{Step{"an upgrade and a way back by a Job in the cluster, whose pod is killed", s.detached}, true},
 		{Step{"edge 6, 36: a canary, dropped; a killed pod of a pool on hold comes back as it was", s.canary}, true},
 		{Step{"edge 49: pause, a closed window, and going on", s.paused}, true},
 		{Step{"a release whose model server never becomes ready", s.badRelease}, true},

@@ -18,7 +18,7 @@ func TestStory(t *testing.T) {
 	if env.Cosign == "" {
 		t.Fatal("no upstream cosign: run make e2e")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 35*time.Minute)
 	defer cancel()
 	s, err := New(env)
 	if err != nil {
@@ -26,7 +26,7 @@ func TestStory(t *testing.T) {
 	}
 	defer s.Close()
 	steps, left := s.Steps()
-	if len(left) > 0 || len(steps) != 19 {
+	if len(left) > 0 || len(steps) != 20 {
 		t.Fatalf("%d steps, left out: %v", len(steps), left)
 	}
 	for _, step := range steps {
