@@ -160,6 +160,24 @@ func (r *run) look(ctx context.Context, p PoolState, back bool, still func(Seen)
 	return r.cluster.observe(ctx, p, back, r.Now())
 }
 
+// unstick asks the watches whether a set is stuck, and frees it by what the API server says.
+func (r *run) unstick(ctx context.Context, p Pool) error {
+	for _, w := range p.Workloads {
+		if w.Kind != "StatefulSet" || w.APIVersion != "" {
+			continue
+		}
+		c := r.cluster
+		if r.watched != nil {
+			c.from = r.watched
+		}
+		s, pods, err := c.statefulSet(ctx, w.Name)
+		if err == nil && len(stuckPods(s, pods)) > 0 {
+			return r.cluster.unstick(ctx, p)
+		}
+	}
+	return nil
+}
+
 func underWay(s Seen) bool { return !s.Done }
 func done(s Seen) bool     { return s.Done }
 
@@ -170,6 +188,9 @@ func (r *run) observe(ctx context.Context, s State, p PoolState) (Event, error) 
 		}
 	}
 	seen, _, err := r.look(ctx, p, s.Back() || s.Type == TypeRollback, underWay)
+	if err == nil && !seen.Done {
+		err = r.unstick(ctx, p.Pool)
+	}
 	return Event{Kind: EvObserved, Seen: seen}, err
 }
 

@@ -14,6 +14,9 @@ import (
 const (
 	crashRestarts = 2 // restarts of a new pod in CrashLoopBackOff that end the wait
 	unschedulable = 5 * time.Minute
+	// clockGrain is what two times of the cluster may be wrong against each other: they count in seconds, and our clock may be up to three
+	// off the API server's.
+	clockGrain = 3 * time.Second
 )
 
 // deploymentView is what a Deployment's verdict is made of. Pods are all of its selector, newHash the newest template's. With upto, the
@@ -62,7 +65,7 @@ func assessDeployment(v deploymentView, releasedAt, now time.Time) Seen {
 	}
 	seen.Failed = failedPods(news, now)
 	for _, c := range st.Conditions {
-		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue && c.LastTransitionTime.Time.After(releasedAt) && !seen.Done {
+		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue && c.LastTransitionTime.Time.After(releasedAt.Add(-clockGrain)) && !seen.Done {
 			seen.Failed = fmt.Sprintf("%s: %s: %s", v.d.Name, c.Reason, c.Message)
 		}
 	}

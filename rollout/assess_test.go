@@ -37,7 +37,7 @@ func deployment(gen, seen int64, updated, available, total int32) *appsv1.Deploy
 		Status: appsv1.DeploymentStatus{ObservedGeneration: seen, UpdatedReplicas: updated, AvailableReplicas: available, ReadyReplicas: available, Replicas: total}}
 }
 
-func TestAssessDeployment(t *testing.T) {
+func TestEdge41AssessDeployment(t *testing.T) {
 	const l = appsv1.DefaultDeploymentUniqueLabelKey
 	two := []corev1.Pod{pod("asr-1", l, "new", true, nil), pod("asr-2", l, "new", true, nil)}
 	stale := deployment(2, 2, 2, 2, 2)
@@ -55,7 +55,7 @@ func TestAssessDeployment(t *testing.T) {
 		"not observed":       {deployment(3, 2, 2, 2, 2), two, false, ""},
 		"old replica left":   {deployment(2, 2, 2, 3, 3), two, false, ""},
 		"not available":      {deployment(2, 2, 2, 1, 2), two, false, ""},
-		"stale deadline":     {stale, two, true, ""},
+		"41: stale deadline": {stale, two, true, ""},
 		"quota":              {refused, two[:1], false, "FailedCreate"},
 		"crash once":         {deployment(2, 2, 2, 1, 2), []corev1.Pod{pod("asr-1", l, "new", false, waiting("CrashLoopBackOff", 1))}, false, ""},
 		"crash twice":        {deployment(2, 2, 2, 1, 2), []corev1.Pod{pod("asr-1", l, "new", false, waiting("CrashLoopBackOff", 2))}, false, "CrashLoopBackOff"},
@@ -100,6 +100,21 @@ func TestStuck(t *testing.T) {
 	} {
 		if len(got) != 0 {
 			t.Errorf("%s: %v would be deleted", name, got)
+		}
+	}
+}
+
+// TestEdge24Unschedulable: a pod that no node takes is waited for for five minutes, not for ever.
+func TestEdge24Unschedulable(t *testing.T) {
+	const l = appsv1.DefaultDeploymentUniqueLabelKey
+	p := pod("asr-1", l, "new", false, func(p *corev1.Pod) {
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
+			Reason: "Unschedulable", Message: "0/4 nodes are available: 4 Insufficient nvidia.com/gpu.", LastTransitionTime: metav1.NewTime(t0)})
+	})
+	for after, failed := range map[time.Duration]bool{4 * time.Minute: false, 6 * time.Minute: true} {
+		got := assessDeployment(deploymentView{deployment(2, 2, 2, 1, 2), []corev1.Pod{p}, "new", 0}, t0, t0.Add(after))
+		if (got.Failed != "") != failed || failed && !strings.Contains(got.Failed, "Insufficient nvidia.com/gpu") {
+			t.Errorf("after %s: %+v", after, got)
 		}
 	}
 }

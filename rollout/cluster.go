@@ -182,8 +182,7 @@ func (c cluster) count(ctx context.Context, p Pool) (Count, error) {
 	return n, nil
 }
 
-// observe looks at every workload of a pool and sums up. On the way back it frees a StatefulSet that is stuck; forward, one that waits
-// for a pod that is not ready because it was drained.
+// observe looks at every workload of a pool and sums up. back says that one may be gone.
 func (c cluster) observe(ctx context.Context, p PoolState, back bool, now time.Time) (Seen, []corev1.Pod, error) {
 	sum := Seen{Done: true}
 	var pods []corev1.Pod
@@ -197,11 +196,6 @@ func (c cluster) observe(ctx context.Context, p PoolState, back bool, now time.T
 		}
 		if err != nil {
 			return Seen{}, nil, err
-		}
-		if (back || p.Drain != nil) && !one.Done && w.Kind == "StatefulSet" && w.APIVersion == "" {
-			if err := c.unstick(ctx, w, back); err != nil {
-				return Seen{}, nil, err
-			}
 		}
 		pods = append(pods, mine...)
 		sum.Done = sum.Done && one.Done
@@ -282,22 +276,28 @@ func (c cluster) statefulSet(ctx context.Context, name string) (*appsv1.Stateful
 	return s, slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, s) }), nil
 }
 
-// unstick deletes what stuckPods names, if it is still the pod that was seen: any, or only those that were drained.
-func (c cluster) unstick(ctx context.Context, w Workload, anyPod bool) error {
-	c.from = direct{c.kube, c.namespace}
-	s, pods, err := c.statefulSet(ctx, w.Name)
-	if err != nil {
-		return err
-	}
-	for _, name := range stuckPods(s, pods) {
-		i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == name })
-		if !anyPod && pods[i].Annotations[annotationDrained] == "" {
+// unstick frees the StatefulSets of a pool whose turn it is from pods that are not ready and not of the revision that they should be: an
+// ordered set waits for them for ever (Kubernetes issue 67250), whether they are of a revision that was taken back, broke before the
+// operation, or were drained.
+func (c cluster) unstick(ctx context.Context, p Pool) error {
+	for _, w := range p.Workloads {
+		if w.Kind != "StatefulSet" || w.APIVersion != "" {
 			continue
 		}
-		opt := metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pods[i].UID))}
-		err := c.kube.CoreV1().Pods(c.namespace).Delete(ctx, name, opt)
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-			return fmt.Errorf("deleting stuck pod %s: %w", name, err)
+		s, pods, err := c.statefulSet(ctx, w.Name)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range stuckPods(s, pods) {
+			i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == name })
+			opt := metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pods[i].UID))} // the pod that was seen
+			err := c.kube.CoreV1().Pods(c.namespace).Delete(ctx, name, opt)
+			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				return fmt.Errorf("deleting stuck pod %s: %w", name, err)
+			}
 		}
 	}
 	return nil
@@ -311,7 +311,7 @@ func (c cluster) failedCreate(ctx context.Context, kind, name string, since time
 		return "", fmt.Errorf("listing events of %s: %w", name, err)
 	}
 	for _, e := range events.Items {
-		if e.LastTimestamp.Time.After(since) && e.Count >= crashRestarts {
+		if e.LastTimestamp.Time.After(since.Add(-clockGrain)) && e.Count >= crashRestarts {
 			return fmt.Sprintf("%s: FailedCreate: %s", name, e.Message), nil
 		}
 	}

@@ -350,7 +350,7 @@ func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
 		}
 		if text := stateJSON(next); text != saved {
 			next.Seq++
-			if err := r.store.Save(ctx, next); err != nil {
+			if err := r.save(ctx, next); err != nil {
 				return outcome(s), r.stopped(ctx, err)
 			}
 			saved = stateJSON(next)
@@ -370,6 +370,26 @@ func (r *run) drive(ctx context.Context, s State, ev Event) (Outcome, error) {
 		var err error
 		if ev, err = r.insist(ctx, s, last); err != nil {
 			return outcome(s), r.stopped(ctx, err)
+		}
+	}
+}
+
+// save writes the record, again while the API server is away. A write whose answer was lost is not somebody else's.
+func (r *run) save(ctx context.Context, s State) error {
+	until := r.Now().Add(patience)
+	for tries := 0; ; tries++ {
+		err := r.store.Save(ctx, s)
+		if errors.Is(err, ErrConflict) && tries > 0 {
+			if there, loadErr := r.store.Load(ctx); loadErr == nil && stateJSON(there) == stateJSON(s) {
+				return nil
+			}
+		}
+		if err == nil || errors.Is(err, ErrConflict) || ctx.Err() != nil || !r.Now().Before(until) {
+			return err
+		}
+		r.tell(Progress{Op: s.ID, Phase: s.Phase, Pool: s.Pool, Reason: err.Error()})
+		if err := wait(ctx, r.Interval); err != nil {
+			return err
 		}
 	}
 }

@@ -37,7 +37,7 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 	}
 }
 
-func TestToRevision(t *testing.T) {
+func TestEdge70ToRevision(t *testing.T) {
 	for _, c := range []struct {
 		to   string
 		args []string

@@ -201,7 +201,7 @@ func TestEdge8ScaledToZero(t *testing.T) {
 }
 
 // TestEdge80LetGo: a hold that somebody takes away is back within one look, and the operation waits.
-func TestEdge50Edge80LetGo(t *testing.T) {
+func TestEdge80LetGo(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.must(rollout.Succeeded, s.apply("op1", s.v1()))

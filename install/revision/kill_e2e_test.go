@@ -3,12 +3,15 @@
 package revision
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -113,14 +116,95 @@ func TestKillChild(t *testing.T) {
 	e := s.engine(s.request(s.v2()))
 	e.OnEvent = func(p rollout.Progress) {
 		s.note(p)
+		if at == "stop" && p.Pool == "beta" && p.State == rollout.PoolReleasing {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		}
 		if string(p.Phase) == at || string(p.State) == at && p.Pool == "beta" {
 			die()
 		}
 	}
 	out, err := rollout.Run(t.Context(), e, op)
+	if at == "stop" && (errors.Is(err, rollout.ErrLockLost) || errors.Is(err, rollout.ErrConflict) || errors.Is(err, rollout.ErrInterrupted)) {
+		t.Skip("stopped by whoever has the lock now, as its parent wants it")
+	}
 	t.Fatalf("survived: %+v, %v", out, err)
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestEdge45Stopped: a run that sleeps for longer than its lock lives, and wakes up when another has ended its operation, changes nothing.
+func TestEdge45Stopped(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+	child := exec.Command(os.Args[0], "-test.run=^TestKillChild$", "-test.v")
+	child.Env = append(os.Environ(), "WCBUNDLE_TEST_NAMESPACE="+s.ns, "WCBUNDLE_TEST_KILL=stop")
+	var text bytes.Buffer
+	child.Stdout, child.Stderr = &text, &text
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = child.Process.Kill() }()
+	for { // until it sleeps
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, state, _ := strings.Cut(string(b), ") "); strings.HasPrefix(state, "T") {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	e := s.engine(s.request(s.v2()))
+	s.must(rollout.Succeeded, s.unlocked(func() (rollout.Outcome, error) { return rollout.Resume(t.Context(), e, rollout.ResumeOptions{}) }))
+	before := s.all()
+	if err := child.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Wait(); err != nil {
+		t.Errorf("the sleeper: %v\n%s", err, text.String())
+	}
+	settled()
+	s.revisions("1 superseded succeeded", "2 deployed succeeded")
+	if !maps.Equal(before, s.all()) {
+		t.Error("the sleeper replaced pods")
+	}
+	s.clean()
+}
+
+// TestEdge46APIAway: an API server that is away for longer than the lock lives stops nothing: the same run goes on.
+func TestEdge46APIAway(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+	var until atomic.Int64
+	s.c.get.cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if time.Now().UnixNano() < until.Load() {
+				return nil, errors.New("connection refused")
+			}
+			return next.RoundTrip(r)
+		})
+	}
+	e := s.engine(s.request(s.v2()))
+	away := false
+	e.OnEvent = func(p rollout.Progress) {
+		s.note(p)
+		if p.Pool == "beta" && p.State == rollout.PoolReplacing && !away {
+			away = true
+			until.Store(time.Now().Add(10 * time.Second).UnixNano()) // the lock lives for 6 s here
+		}
+	}
+	out, err := rollout.Run(t.Context(), e, s.op("op2", s.v2()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.must(rollout.Succeeded, out)
+	if !away {
+		t.Error("it was never away")
+	}
+	s.revisions("1 superseded succeeded", "2 deployed succeeded")
+	s.clean()
+}
