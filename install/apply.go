@@ -40,7 +40,7 @@ func Apply(ctx context.Context, t Target, p *Plan, opt ApplyOptions) (rollout.Ou
 	if p.verified.Release() == nil {
 		return rollout.Outcome{}, errors.New("refusing to apply what was not verified")
 	}
-	if p.Report.Blocked() || len(p.Blocking) > 0 {
+	if p.Report.Blocked() && !p.agreed || len(p.Blocking) > 0 {
 		return rollout.Outcome{}, errors.New("refusing to apply a plan that preflight blocks")
 	}
 	if !p.Consent.Given() {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -148,7 +150,60 @@ func (d Detached) start(ctx context.Context, t Target, c *revision.Client, rel *
 	if err := t.Record.Registry.PodAccess().bring(ctx, t); err != nil {
 		return err
 	}
-	return send(ctx, t.Access, o)
+	if err := send(ctx, t.Access, o); err != nil {
+		return err
+	}
+	return d.begun(ctx, t.Access, o)
+}
+
+// beginWait is how long the Job's pod may take to begin: its image is on the nodes or comes from the site's registry.
+const beginWait = 3 * time.Minute
+
+// begun waits until the record says that the operation runs. A pod that ends before takes its Job with it: what it said is the error.
+func (d Detached) begun(ctx context.Context, a *Access, o detach.Options) error {
+	until := time.Now().Add(beginWait)
+	for {
+		op, err := OpenOperation(ctx, a, d.Release)
+		if err == nil && op.ID == d.Op && op.Seq != d.Seq {
+			return nil
+		}
+		said, ended := lastWords(ctx, a, o)
+		if ended || time.Now().After(until) {
+			background := metav1.DeletePropagationBackground
+			err := a.Kube.BatchV1().Jobs(a.Namespace).Delete(ctx, o.Name(), metav1.DeleteOptions{PropagationPolicy: &background})
+			return errors.Join(fmt.Errorf("the operation did not begin, nothing was changed: %s", said), err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// lastWords is what the Job's pods say, and whether one of them has ended in error.
+func lastWords(ctx context.Context, a *Access, o detach.Options) (string, bool) {
+	pods, err := a.Kube.CoreV1().Pods(a.Namespace).List(ctx, metav1.ListOptions{LabelSelector: detach.LabelOp + "=" + o.Op})
+	if err != nil || len(pods.Items) == 0 {
+		return "no pod was made yet", false
+	}
+	said, lines := "", int64(3)
+	for _, p := range pods.Items {
+		said = fmt.Sprintf("pod %s is %s", p.Name, p.Status.Phase)
+		for _, c := range p.Status.ContainerStatuses {
+			if w := c.State.Waiting; w != nil {
+				said += ": " + w.Reason + " " + w.Message
+			}
+		}
+		if p.Status.Phase != corev1.PodFailed {
+			continue
+		}
+		if raw, err := a.Kube.CoreV1().Pods(a.Namespace).GetLogs(p.Name, &corev1.PodLogOptions{TailLines: &lines}).DoRaw(ctx); err == nil {
+			said += ": " + strings.TrimSpace(string(raw))
+		}
+		return said, true
+	}
+	return said, false
 }
 
 // send replaces what an earlier run has left. One that still runs is not touched.
@@ -308,6 +363,7 @@ func (d Detached) apply(ctx context.Context, t Target, opt ApplyOptions) (rollou
 	if p.From != d.From {
 		return rollout.Outcome{}, d.moved(p.From)
 	}
+	p.agreed = true
 	return Apply(ctx, t, p, opt)
 }
 

@@ -72,6 +72,7 @@ type Plan struct {
 	client        *revision.Client
 	request       revision.Request
 	manifest      string
+	agreed        bool // preflight was made, and passed, where it was agreed to
 	hookManifests []string
 	mounts        []Mountable
 	before        int

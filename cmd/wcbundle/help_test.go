@@ -91,3 +91,10 @@ func TestCanaryFlag(t *testing.T) {
 		}
 	}
 }
+
+// TestCutLines: what is drawn fits the terminal, whatever its characters are.
+func TestCutLines(t *testing.T) {
+	if got := cutLines("short\nübergroße Zeile hier\n", 10); got != "short\nübergroß…\n" {
+		t.Errorf("%q", got)
+	}
+}

@@ -282,11 +282,33 @@ func (v *view) draw(st siteStatus) error {
 		if v.lines > 0 {
 			fmt.Fprintf(v.w, "\033[%dA\033[J", v.lines)
 		}
-		v.lines = strings.Count(v.last, "\n")
-		_, err := io.WriteString(v.w, v.last)
+		shown := cutLines(v.last, v.width())
+		v.lines = strings.Count(shown, "\n")
+		_, err := io.WriteString(v.w, shown)
 		return err
 	}
 	return v.changed(before)
+}
+
+// width is the terminal's; a line that wrapped would not be drawn over.
+func (v *view) width() int {
+	if f, ok := v.w.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
+			return w
+		}
+	}
+	return 80
+}
+
+// cutLines cuts each line to so many characters.
+func cutLines(text string, width int) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		if r := []rune(l); len(r) >= width {
+			lines[i] = string(r[:width-2]) + "…"
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // changed prints the lines that are new since the last look, with the time.
