@@ -37,7 +37,10 @@ func (c cluster) evidence(ctx context.Context, p PoolState) []string {
 		out = append(out, podLines(&pods[i])...)
 		out = append(out, c.eventLines(ctx, pods[i].Name)...)
 		for _, ctr := range pods[i].Spec.Containers {
-			out = append(out, c.logLines(ctx, pods[i].Name, ctr.Name)...)
+			if crashed(&pods[i], ctr.Name) {
+				out = append(out, c.logLines(ctx, pods[i].Name, ctr.Name, true)...)
+			}
+			out = append(out, c.logLines(ctx, pods[i].Name, ctr.Name, false)...)
 		}
 	}
 	return out
@@ -70,11 +73,21 @@ func (c cluster) eventLines(ctx context.Context, pod string) []string {
 	return out
 }
 
-func (c cluster) logLines(ctx context.Context, pod, container string) []string {
+// crashed tells whether there was a container before this one, whose last words say more.
+func crashed(p *corev1.Pod, container string) bool {
+	for _, c := range p.Status.ContainerStatuses {
+		if c.Name == container {
+			return c.RestartCount > 0
+		}
+	}
+	return false
+}
+
+func (c cluster) logLines(ctx context.Context, pod, container string, previous bool) []string {
 	ctx, cancel := context.WithTimeout(ctx, gateTimeout)
 	defer cancel()
 	lines, limit := int64(evidenceLines), int64(evidenceBytes)
-	opt := &corev1.PodLogOptions{Container: container, TailLines: &lines, LimitBytes: &limit}
+	opt := &corev1.PodLogOptions{Container: container, TailLines: &lines, LimitBytes: &limit, Previous: previous}
 	body, err := c.kube.CoreV1().Pods(c.namespace).GetLogs(pod, opt).Stream(ctx)
 	if err != nil {
 		return []string{"log of " + pod + ": " + err.Error()}
@@ -84,9 +97,13 @@ func (c cluster) logLines(ctx context.Context, pod, container string) []string {
 	if err != nil {
 		return []string{"log of " + pod + ": " + err.Error()}
 	}
+	what := "log "
+	if previous {
+		what = "log before the crash of "
+	}
 	var out []string
 	for _, l := range strings.Split(strings.TrimSpace(string(text)), "\n") {
-		out = append(out, "log "+pod+"/"+container+": "+l)
+		out = append(out, what+pod+"/"+container+": "+l)
 	}
 	return out
 }

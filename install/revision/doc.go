@@ -17,7 +17,8 @@
 // # Labels and outcome
 //
 // Each release record that we write carries the labels bundle.wordcab.com/op, /bundle and /outcome (rolling, succeeded,
-// rolled-back, failed), and a description for people. A record without them is foreign: plain Helm made it.
+// rolled-back, failed) and /revision, and a description for people. A record without them is foreign: plain Helm made it; so is one whose
+// /revision is another's, because Helm copies labels. Twenty records are kept, and the one that Previous gives.
 //
 // # One operation, one revision
 //
@@ -30,13 +31,16 @@
 // Classify sends what the client would send as a dry run and compares the defaulted answer with what is live:
 //
 //	none         nothing differs
-//	config-only  not a workload; takes effect without a restart, or its Why says which pool needs one
+//	config-only  not a workload; its Why says who reads it and how
 //	scale-only   only replicas
 //	in-place     the workload differs, its pods do not
-//	restart      the pod template differs
+//	restart      the pod template differs, or its pods read changed configuration by environment or subPath
 //	recreate     an immutable field differs: cannot be applied
 //	new          not live yet
 //	removed      live, and not in the new manifest
+//
+// Who reads a ConfigMap or Secret is decided by the pods that run and the templates that they came from. What they would not see replaces
+// them: the template gets the annotation bundle.wordcab.com/restarted-for with the operation's id, which is stored, and kept by later revisions.
 //
 // The labels helm.sh/chart and app.kubernetes.io/version and checksum annotations of a pod template do not restart a pool
 // by themselves: if nothing else differs, the live values are written back before the manifest is stored.
