@@ -54,8 +54,10 @@ func turns(ctx context.Context, t Target, rolls []rollout.Pool) ([]Turn, error) 
 			default:
 				one.How = "as its controller does"
 			}
-			if one.Replicas == 0 && one.How == "" {
+			if one.How == "" {
 				one.How = "new"
+				out = append(out, one)
+				continue
 			}
 			if p.Drain != nil {
 				one.How += ", drained before"
