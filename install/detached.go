@@ -69,7 +69,7 @@ func DetachApply(ctx context.Context, t Target, p *Plan, opt ApplyOptions, acces
 	d := opt.detached(RunApply, t, access)
 	d.Release, d.Version, d.Head, d.From = p.Release, p.Version, p.Head, p.From
 	manifests := append([]string{p.manifest}, p.hookManifests...)
-	return d, d.start(ctx, t, p.client, p.verified.Release(), manifests)
+	return d, d.start(ctx, t, p.client, detachedWork{p.verified.Release(), p.request.Chart, manifests})
 }
 
 // DetachRollback starts a Job that goes back as planned.
@@ -80,7 +80,7 @@ func DetachRollback(ctx context.Context, t Target, r *RollbackPlan, opt ApplyOpt
 	if err != nil {
 		return d, err
 	}
-	return d, d.start(ctx, t, r.client, rel, []string{r.To.Manifest})
+	return d, d.start(ctx, t, r.client, detachedWork{rel, nil, []string{r.To.Manifest}})
 }
 
 // DetachResume starts a Job that goes on with the operation of the record.
@@ -102,7 +102,7 @@ func DetachResume(ctx context.Context, t Target, opt ApplyOptions, access Detach
 	if err != nil {
 		return d, err
 	}
-	return d, d.start(ctx, t, p.client, p.verified.Release(), append([]string{rendered.Manifest}, rendered.Hooks...))
+	return d, d.start(ctx, t, p.client, detachedWork{p.verified.Release(), p.request.Chart, append([]string{rendered.Manifest}, rendered.Hooks...)})
 }
 
 func (o ApplyOptions) detached(what string, t Target, access DetachedAccess) Detached {
@@ -119,8 +119,16 @@ func programRelease(ctx context.Context, t Target) (*bundle.Release, error) {
 	return fetchRelease(ctx, LoadOptions{Registry: t.Registry}, t.Record.Product, l.Head)
 }
 
+// detachedWork is what a run has to do with.
+type detachedWork struct {
+	release   *bundle.Release // whose program runs
+	chart     []byte          // nil: no CRD is touched
+	manifests []string
+}
+
 // start brings the objects, the Job last.
-func (d Detached) start(ctx context.Context, t Target, c *revision.Client, rel *bundle.Release, manifests []string) error {
+func (d Detached) start(ctx context.Context, t Target, c *revision.Client, w detachedWork) error {
+	rel, manifests := w.release, w.manifests
 	if rel.Registry == nil {
 		return ErrNoProgram
 	}
@@ -136,7 +144,7 @@ func (d Detached) start(ctx context.Context, t Target, c *revision.Client, rel *
 	if err != nil {
 		return err
 	}
-	groups, err := c.CRDGroups(d.Release)
+	groups, err := c.CRDGroups(d.Release, w.chart)
 	if err != nil {
 		return err
 	}
@@ -311,7 +319,7 @@ func bringAround(ctx context.Context, a *Access, o detach.Options, job *batchv1.
 func (d Detached) Run(ctx context.Context, t Target, opt ApplyOptions) (rollout.Outcome, error) {
 	opt.OnFailure, opt.Prefetch, opt.Prometheus, opt.Limits, opt.Trial, opt.Accept = d.OnFailure, d.Prefetch, d.Prometheus, d.Limits, d.Trial, d.Accept
 	opt.Reason, opt.Promote, opt.Despite, opt.ID, opt.Actor = d.Reason, d.Promote, d.Despite, d.Op, &d.Actor
-	t.Values, t.Version = d.Values, d.Version
+	t.Values, t.Version, t.Brought = d.Values, d.Version, true
 	op, err := OpenOperation(ctx, t.Access, d.Release)
 	switch {
 	case errors.Is(err, rollout.ErrNoOperation):

@@ -25,6 +25,7 @@ type Target struct {
 	Values   map[string]any // the site's, laid over the release's
 	Scratch  string
 	Now      time.Time
+	Brought  bool      // pods have been given the registry's login already: a detached run has no right to look for it
 	Began    time.Time // when the operation began that is taken up again: what was let in then is finished; zero = now
 }
 

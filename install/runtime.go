@@ -161,8 +161,10 @@ func eachAccount(ctx context.Context, a *Access, change func(*corev1.ServiceAcco
 // SettleRunTime makes the cluster as the record says for the releases of these versions, the one that is to run first. Versions that are
 // not in the site's registry are left out.
 func SettleRunTime(ctx context.Context, t Target, versions ...string) error {
-	if err := t.Record.Registry.PodAccess().bring(ctx, t); err != nil {
-		return err
+	if !t.Brought {
+		if err := t.Record.Registry.PodAccess().bring(ctx, t); err != nil {
+			return err
+		}
 	}
 	switch t.Record.Registry.RunTime.Way() {
 	case RunTimeMirrors:

@@ -48,11 +48,26 @@ func (c *Client) Kinds(manifests ...string) ([]detach.Kind, error) {
 // RunningManifest is the stored manifest of what runs, "" for none.
 func (c *Client) RunningManifest(release string) (string, error) { return c.deployedManifest(release) }
 
-// CRDGroups are the API groups of the CRDs of the chart that runs.
-func (c *Client) CRDGroups(release string) ([]string, error) {
-	crds, err := c.runningCRDs(release)
+// CRDGroups are the API groups of the CRDs of the chart that runs, and of one that is to run (nil for none).
+func (c *Client) CRDGroups(release string, chart []byte) ([]string, error) {
+	running, err := c.runningCRDs(release)
 	if err != nil && !errors.Is(err, ErrNoRelease) {
 		return nil, err
+	}
+	var crds []*unstructured.Unstructured
+	for _, crd := range running {
+		crds = append(crds, crd)
+	}
+	if chart != nil {
+		ch, err := loadChart(chart)
+		if err != nil {
+			return nil, err
+		}
+		coming, err := crdsOf(ch)
+		if err != nil {
+			return nil, err
+		}
+		crds = append(crds, coming...)
 	}
 	var out []string
 	for _, crd := range crds {
