@@ -70,12 +70,12 @@ plane() {
   SITE=plane NODES=0 KWOK_NODES=4 KWOK_TAINT=0 KWOK_PODS=1000 e2e/cluster/up.sh >"$work/site.env"
   # The addresses of simulated pods are this machine's: gates that ask them reach the test.
   nsenter "--net=$(setting NETNS)" ip route add local 10.200.0.0/16 dev lo
-  local lws=$CACHE/lws-$(md5sum e2e/cluster/lws/go.mod | cut -c1-12)
+  local lws crd
+  lws=$CACHE/lws-$(md5sum e2e/cluster/lws/go.mod | cut -c1-12)
   if [ ! -x "$lws/lws" ]; then
     say "building the LeaderWorkerSet controller, once: about 3 minutes on 2 cores"
     (cd e2e/cluster/lws && go build -ldflags '-s -w' -o "$lws/lws" sigs.k8s.io/lws/cmd)
   fi
-  local crd
   crd=$(cd e2e/cluster/lws && go list -m -f '{{.Dir}}' sigs.k8s.io/lws)/config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml
   export WCBUNDLE_TEST_LWS=$lws/lws WCBUNDLE_TEST_LWS_CRD=$crd
   go test -c -tags e2e -o "$work/plane.test" ./install/revision

@@ -262,7 +262,7 @@ func gone(ctx context.Context, a *Access, name string) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("Job %s of an earlier run does not go", name)
+	return fmt.Errorf("the Job %s of an earlier run does not go", name)
 }
 
 // bringAround makes or replaces what the Job's pods need.

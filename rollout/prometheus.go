@@ -146,7 +146,7 @@ func oneValue(status int, body []byte) (float64, error) {
 		return 0, fmt.Errorf("status %d, and no answer of Prometheus", status)
 	}
 	if status != http.StatusOK || a.Status != "success" {
-		return 0, fmt.Errorf("Prometheus says %d: %.200s", status, a.Error)
+		return 0, fmt.Errorf("answer of Prometheus: %d: %.200s", status, a.Error)
 	}
 	var pair [2]any
 	switch a.Data.ResultType {
