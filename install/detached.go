@@ -217,7 +217,7 @@ func lastWords(ctx context.Context, a *Access, o detach.Options) (string, bool) 
 // send replaces what an earlier run has left. One that still runs is not touched.
 func send(ctx context.Context, a *Access, o detach.Options) error {
 	jobs := a.Kube.BatchV1().Jobs(a.Namespace)
-	old, err := jobs.Get(ctx, o.Name(), metav1.GetOptions{})
+	old, err := ending(ctx, a, o)
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:
@@ -242,6 +242,25 @@ func send(ctx context.Context, a *Access, o detach.Options) error {
 	}
 	_, err = jobs.Patch(ctx, o.Name(), "application/merge-patch+json", []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{FieldManager: "wcbundle"})
 	return err
+}
+
+// ending is the Job of an earlier run; one whose operation has ended, or is on hold, is about to end and is given the time.
+func ending(ctx context.Context, a *Access, o detach.Options) (*batchv1.Job, error) {
+	for tries := 0; ; tries++ {
+		old, err := a.Kube.BatchV1().Jobs(a.Namespace).Get(ctx, o.Name(), metav1.GetOptions{})
+		if err != nil || old.Status.Active == 0 || tries == 60 {
+			return old, err
+		}
+		op, err := OpenOperation(ctx, a, o.Release)
+		if err != nil || op.ID != old.Labels[detach.LabelOp] || !op.Phase.Terminal() && op.Phase != rollout.Held {
+			return old, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
 }
 
 // suspended: the Job owns what its pods need, which must be there before they are.
