@@ -84,6 +84,12 @@ func (p *Plan) Nothing() bool {
 	return !slices.ContainsFunc(p.Changes, func(c revision.Change) bool { return c.Class != revision.ClassNone })
 }
 
+// Allows checks that limits and a canary name pools that roll, before anybody is asked anything.
+func (p *Plan) Allows(l rollout.Limits, trial *rollout.Trial) error {
+	s := rollout.NewOperation("", rollout.TypeApply, p.Rolls, 0, 0)
+	return ApplyOptions{Limits: l, Trial: trial}.bound(&s)
+}
+
 // NewPlan verifies a loaded release again, renders it for this cluster, compares it with what runs and runs preflight.
 func NewPlan(ctx context.Context, t Target) (*Plan, error) {
 	p, err := prepare(ctx, t, t.Version)

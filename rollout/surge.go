@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
@@ -61,11 +62,8 @@ func (c cluster) resolveSurge(ctx context.Context, pools []PoolState) ([]Pool, e
 		if p.MaxSurge == surgeAuto || p.oneByOne {
 			var err error
 			if nodes == nil {
-				if nodes, err = c.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{}); err != nil {
-					return nil, fmt.Errorf("listing nodes: %w", err)
-				}
-				if pods, err = c.kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{}); err != nil {
-					return nil, fmt.Errorf("listing pods: %w", err)
+				if nodes, pods, err = c.capacity(ctx); err != nil {
+					return nil, err
 				}
 			}
 			p.MaxSurge, p.MaxUnavailable = "1", "0"
@@ -76,6 +74,21 @@ func (c cluster) resolveSurge(ctx context.Context, pools []PoolState) ([]Pool, e
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// capacity is all nodes and all pods. Whoever may not see them is taken to have no GPU free: one goes, one comes.
+func (c cluster) capacity(ctx context.Context) (*corev1.NodeList, *corev1.PodList, error) {
+	nodes, err := c.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err == nil {
+		var pods *corev1.PodList
+		if pods, err = c.kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{}); err == nil {
+			return nodes, pods, nil
+		}
+	}
+	if apierrors.IsForbidden(err) {
+		return &corev1.NodeList{}, &corev1.PodList{}, nil
+	}
+	return nil, nil, fmt.Errorf("looking for free GPUs: %w", err)
 }
 
 // Resolved are pools as an operation would hold them now: auto is decided by the GPU slots that are free.

@@ -260,6 +260,9 @@ func runApply(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, "release %s runs already: nothing to change\n", p.Version)
 		return nil
 	}
+	if err := p.Allows(opt.Limits, opt.Trial); err != nil {
+		return usageError{err.Error()}
+	}
 	if !p.Consent.Given() {
 		return &install.ConsentError{Version: p.Version, Consent: p.Consent}
 	}
