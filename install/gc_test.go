@@ -343,3 +343,25 @@ func TestGCKeepsWhatALoadHasBrought(t *testing.T) {
 		t.Errorf("the journal says %+v, %v", u, err)
 	}
 }
+
+// TestEdge56ContentGone: what a revision's manifest takes from the registry and the registry does not have is named, with all the rest.
+func TestEdge56ContentGone(t *testing.T) {
+	d := newDepot(t, nil)
+	man := d.load("1", "one", "two")
+	manifest := "image: " + d.rec.Registry.Pull + "/" + appRepo + "@" + string(man.Digest)
+	if gone, err := missingContent(t.Context(), d.target(), manifest); err != nil || len(gone) != 0 {
+		t.Fatalf("all is there, and %v, %v", gone, err)
+	}
+	_, layers := d.image(appRepo, "one", "two")
+	if err := d.reg.Delete(t.Context(), appRepo, layers[1]); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := missingContent(t.Context(), d.target(), manifest)
+	if err != nil || len(gone) != 1 || !strings.Contains(gone[0], string(layers[1].Digest)) {
+		t.Errorf("gone %v, %v", gone, err)
+	}
+	e := &ImpossibleError{Revision: 7, Reasons: []string{"the registry lacks x", "the cluster does not serve y any more"}}
+	if text := e.Error(); !strings.Contains(text, "revision 7") || !strings.Contains(text, "lacks x") || !strings.Contains(text, "serve y") {
+		t.Errorf("not every reason is told: %s", text)
+	}
+}

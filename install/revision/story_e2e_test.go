@@ -139,3 +139,37 @@ func TestEdge81Autoscaled(t *testing.T) {
 	s.images("alpha", "3", 3)
 	s.clean()
 }
+
+// TestEdge83ScaledWhileHeld: an autoscaler that grows a pool just when it is held again after a failure grows the bad version, too; the way
+// back, which follows at once, takes all of it away and keeps the size.
+func TestEdge83ScaledWhileHeld(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+	hpa := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "alpha"},
+		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{MaxReplicas: 5,
+			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "alpha"}}}
+	if _, err := s.c.Kube().AutoscalingV2().HorizontalPodAutoscalers(s.ns).Create(t.Context(), hpa, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w := want{"1.1.0", tags("2-nopull", "1", "1"), s.pools()}
+	e := s.engine(s.request(w))
+	scaled := false
+	e.OnEvent = func(p rollout.Progress) {
+		s.note(p)
+		if p.Phase == rollout.Rehold && !scaled {
+			scaled = true
+			s.patch("Deployment", "alpha", `{"spec":{"replicas":5}}`)
+		}
+	}
+	out, err := rollout.Run(t.Context(), e, s.op("op2", w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.must(rollout.RolledBack, out)
+	if !scaled {
+		t.Error("it was never scaled")
+	}
+	s.becomes("alpha", "1", 5)
+	s.clean()
+}
