@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install/detach"
@@ -240,7 +241,7 @@ func send(ctx context.Context, a *Access, o detach.Options) error {
 	if err := bringAround(ctx, a, o, job); err != nil {
 		return err
 	}
-	_, err = jobs.Patch(ctx, o.Name(), "application/merge-patch+json", []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{FieldManager: "wcbundle"})
+	_, err = jobs.Patch(ctx, o.Name(), types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{FieldManager: "wcbundle"})
 	return err
 }
 
@@ -329,6 +330,19 @@ func bringAround(ctx context.Context, a *Access, o detach.Options, job *batchv1.
 		if err := one.create(); err != nil {
 			return fmt.Errorf("making the run's %s (whoever starts a run may give it no right that they do not have): %w", one.what, err)
 		}
+	}
+	return roleGoesWithBinding(ctx, a, clusterRole.Name)
+}
+
+// roleGoesWithBinding: the run takes its own binding away at the end, and could not take away its role after that.
+func roleGoesWithBinding(ctx context.Context, a *Access, name string) error {
+	b, err := a.Kube.RbacV1().ClusterRoleBindings().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("making the run's rights: %w", err)
+	}
+	patch := fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","name":%q,"uid":%q}]}}`, b.Name, b.UID)
+	if _, err := a.Kube.RbacV1().ClusterRoles().Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "wcbundle"}); err != nil {
+		return fmt.Errorf("making the run's rights: %w", err)
 	}
 	return nil
 }

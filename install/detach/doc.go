@@ -6,7 +6,7 @@
 //
 // All are named wcbundle-run-RELEASE and carry the label bundle.wordcab.com/run=RELEASE. The Secret, ServiceAccount, Role and RoleBinding
 // belong to the Job and go with it, an hour after its end. ClusterRole and ClusterRoleBinding have the namespace in their name; the Job
-// removes the binding when the operation has ended, and the next run what a lost one has left.
+// removes the binding when the operation has ended, and the role, which belongs to it, goes with it; the next run replaces what a lost one has left.
 //
 // # The Job
 //
