@@ -182,12 +182,10 @@ func underWay(s Seen) bool { return !s.Done }
 func done(s Seen) bool     { return s.Done }
 
 func (r *run) observe(ctx context.Context, s State, p PoolState) (Event, error) {
-	if p.Upto > 0 {
-		if err := r.cluster.release(ctx, p.Pool, s.ID, p.Upto); err != nil {
-			return Event{}, err
-		}
-	}
 	seen, _, err := r.look(ctx, p, s.Back() || s.Type == TypeRollback, underWay)
+	if err == nil && p.Upto > 0 && !seen.Done && seen.Failed == "" { // a run that was killed may have left it let go, or held too early
+		err = r.cluster.release(ctx, p.Pool, s.ID, p.Upto)
+	}
 	if err == nil && !seen.Done {
 		err = r.unstick(ctx, p.Pool)
 	}

@@ -41,7 +41,7 @@ func assessDeployment(v deploymentView, releasedAt, now time.Time) Seen {
 	}
 	some := v.upto > 0 && v.upto < want
 	if some && st.ObservedGeneration >= v.d.Generation {
-		return assessSome(v, seen, news, now)
+		return assessSome(v, seen, releasedAt, now)
 	}
 	switch {
 	case v.d.Spec.Paused:
@@ -64,16 +64,25 @@ func assessDeployment(v deploymentView, releasedAt, now time.Time) Seen {
 		return seen // "newest" may still be the revision that was taken back, or the one to replace
 	}
 	seen.Failed = failedPods(news, now)
-	for _, c := range st.Conditions {
-		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue && c.LastTransitionTime.Time.After(releasedAt.Add(-clockGrain)) && !seen.Done {
-			seen.Failed = fmt.Sprintf("%s: %s: %s", v.d.Name, c.Reason, c.Message)
-		}
+	if why := replicaFailure(v.d, releasedAt); why != "" && !seen.Done {
+		seen.Failed = why
 	}
 	return withPod(seen, news)
 }
 
+// replicaFailure is why no pod could be made since the release; "" if nothing says so.
+func replicaFailure(d *appsv1.Deployment, releasedAt time.Time) string {
+	for _, c := range d.Status.Conditions {
+		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue && c.LastTransitionTime.Time.After(releasedAt.Add(-clockGrain)) {
+			return fmt.Sprintf("%s: %s: %s", d.Name, c.Reason, c.Message)
+		}
+	}
+	return ""
+}
+
 // assessSome is for a Deployment of which only some replicas may be new, and which is on hold when it has them.
-func assessSome(v deploymentView, seen Seen, news []corev1.Pod, now time.Time) Seen {
+func assessSome(v deploymentView, seen Seen, releasedAt, now time.Time) Seen {
+	news := podsWith(v.pods, appsv1.DefaultDeploymentUniqueLabelKey, v.newHash)
 	switch {
 	case !v.d.Spec.Paused || int(v.d.Status.UpdatedReplicas) < v.upto:
 		seen.Waiting = fmt.Sprintf("%s has %d of %d new replicas", v.d.Name, v.d.Status.UpdatedReplicas, v.upto)
@@ -82,7 +91,9 @@ func assessSome(v deploymentView, seen Seen, news []corev1.Pod, now time.Time) S
 	default:
 		seen.Done = true
 	}
-	seen.Failed = failedPods(news, now)
+	if seen.Failed = failedPods(news, now); seen.Failed == "" && !seen.Done {
+		seen.Failed = replicaFailure(v.d, releasedAt)
+	}
 	return withPod(seen, news)
 }
 

@@ -21,7 +21,7 @@ import (
 
 const (
 	fieldManager = "wcbundle-rollout"
-	countWait    = time.Minute
+	countWait    = 5 * time.Second
 	countPoll    = 50 * time.Millisecond
 )
 
@@ -118,12 +118,12 @@ func (c cluster) release(ctx context.Context, p Pool, op string, upto int) error
 	})
 }
 
-// releaseCounted lets a Deployment begin upto new pods and holds it again. It is stopped when the pods are made, not when they are
-// ready: until then its controller makes no other. A run that is killed in between is caught up with by the next look.
+// releaseCounted lets a Deployment begin one more new pod, up to so many, and holds it again. Meanwhile no new pod counts as available, so
+// that its controller makes no other. A run that is killed in between is caught up with by the next look. One whose controller makes none,
+// which a look finds the reason for, is held again after a while, too.
 func (c cluster) releaseCounted(ctx context.Context, p Pool, w Workload, op string, upto int) error {
-	ctx, cancel := context.WithTimeout(ctx, countWait)
-	defer cancel()
-	for {
+	goal := -1
+	for until := time.Now().Add(countWait); ; {
 		live, err := c.get(ctx, w)
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -134,9 +134,13 @@ func (c cluster) releaseCounted(ctx context.Context, p Pool, w Workload, op stri
 		made, _, _ := unstructured.NestedInt64(live.Object, "status", "updatedReplicas")
 		seen, _, _ := unstructured.NestedInt64(live.Object, "status", "observedGeneration")
 		current := seen >= live.GetGeneration()
+		if goal < 0 && current {
+			goal = min(upto, int(made)+1)
+		}
 		switch held := OnHold(live, nil); {
 		case held && current && made >= int64(upto):
 			return nil
+		case held && !current:
 		case held:
 			patch, err := ReleasePatch(live, p, upto)
 			if err != nil || patch == nil {
@@ -145,7 +149,7 @@ func (c cluster) releaseCounted(ctx context.Context, p Pool, w Workload, op stri
 			if err := c.patch(ctx, w, patch); err != nil {
 				return err
 			}
-		case current && made >= int64(upto):
+		case current && goal >= 0 && int(made) >= goal || time.Now().After(until):
 			patch, err := ReholdPatch(live, nil, op)
 			if err != nil || patch == nil {
 				return err
@@ -153,7 +157,7 @@ func (c cluster) releaseCounted(ctx context.Context, p Pool, w Workload, op stri
 			return c.patch(ctx, w, patch)
 		}
 		if err := wait(ctx, countPoll); err != nil {
-			return fmt.Errorf("%s makes no new pod: %w", w, err)
+			return err
 		}
 	}
 }

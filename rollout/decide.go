@@ -40,6 +40,9 @@ func (s *State) resume(e Event, now time.Time) {
 	if p != nil {
 		p.ProgressAt = now // nobody looked meanwhile
 	}
+	if s.Phase == Held || e.Limits.given() {
+		s.Limits = e.Limits
+	}
 	if s.Phase != Held {
 		return
 	}
@@ -47,7 +50,7 @@ func (s *State) resume(e Event, now time.Time) {
 		s.Trial.Promoted = true
 		s.sortOrder()
 	}
-	s.Phase, s.HeldFrom, s.HeldFor, s.Why, s.Limits = s.HeldFrom, "", "", "", e.Limits
+	s.Phase, s.HeldFrom, s.HeldFor, s.Why = s.HeldFrom, "", "", ""
 	if p == nil {
 		return
 	}

@@ -46,6 +46,7 @@ type Original struct {
 	Partition      any            `json:"partition"`
 	MaxUnavailable any            `json:"maxUnavailable"`
 	MaxSurge       any            `json:"maxSurge"`
+	MinReady       any            `json:"minReadySeconds,omitempty"` // of a Deployment: raised while its replicas are counted
 	Born           bool           `json:"born,omitempty"`
 	Replicas       any            `json:"replicas,omitempty"` // if born
 	Fields         map[string]any `json:"fields,omitempty"`   // of a HoldRule, by path
@@ -117,6 +118,10 @@ func holdDeployment(obj *unstructured.Unstructured, h Hold) (Original, error) {
 		o.Paused = &v
 	}
 	if err := unstructured.SetNestedField(obj.Object, true, "spec", "paused"); err != nil {
+		return o, err
+	}
+	var err error
+	if o.MinReady, _, err = unstructured.NestedFieldCopy(obj.Object, "spec", "minReadySeconds"); err != nil {
 		return o, err
 	}
 	kind, _, err := unstructured.NestedString(obj.Object, "spec", "strategy", "type")
@@ -272,7 +277,10 @@ func ReleasePatch(live *unstructured.Unstructured, p Pool, upto int) ([]byte, er
 	case p.Hold != nil:
 		spec = map[string]any{}
 	case live.GetKind() == "Deployment":
-		spec = map[string]any{"paused": o.Paused}
+		spec = map[string]any{"paused": o.Paused, "minReadySeconds": o.MinReady}
+		if upto > 0 {
+			spec["minReadySeconds"] = slowReady(live)
+		}
 	case live.GetKind() == "LeaderWorkerSet":
 		spec = releaseLWS(o, p)
 	default:
@@ -292,6 +300,16 @@ func ReleasePatch(live *unstructured.Unstructured, p Pool, upto int) ([]byte, er
 	}
 	patch["metadata"] = map[string]any{"annotations": map[string]any{AnnotationHeldBy: nil}}
 	return json.Marshal(patch)
+}
+
+// slowReady are the seconds for which a new pod is not yet counted as available, so that a controller makes no further one before the
+// Deployment is on hold again, however fast pods come up. It must be less than progressDeadlineSeconds.
+func slowReady(live *unstructured.Unstructured) int64 {
+	n, found, _ := unstructured.NestedInt64(live.Object, "spec", "progressDeadlineSeconds")
+	if !found {
+		n = 600
+	}
+	return max(min(n, 600)-1, 0)
 }
 
 // releaseSome lowers a partition by so many replicas.
@@ -364,7 +382,11 @@ func ReholdPatch(live *unstructured.Unstructured, rule *HoldRule, op string) ([]
 			}
 		}
 	case live.GetKind() == "Deployment":
-		patch["spec"] = map[string]any{"paused": true}
+		o, err := original(live)
+		if err != nil {
+			return nil, err
+		}
+		patch["spec"] = map[string]any{"paused": true, "minReadySeconds": o.MinReady}
 	default:
 		if err := setPath(patch, "."+strings.Join(partitionPath(live), "."), HoldPartition); err != nil {
 			return nil, err

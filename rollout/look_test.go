@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -104,5 +105,11 @@ func TestEdge36CanaryDeployment(t *testing.T) {
 	one[0] = pod("asr-1", l, "new", false, waiting("CrashLoopBackOff", 3))
 	if got := assessDeployment(deploymentView{d, one, "new", 1}, t0, t0); got.Done || got.Failed == "" {
 		t.Errorf("the canary crashes: %+v", got)
+	}
+	refused := deployment(2, 2, 0, 2, 2)
+	refused.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate",
+		Message: "exceeded quota", LastTransitionTime: metav1.NewTime(t0)}}
+	if got := assessDeployment(deploymentView{refused, one[1:], "new", 1}, t0, t0); !strings.Contains(got.Failed, "exceeded quota") {
+		t.Errorf("the canary cannot be made: %+v", got)
 	}
 }

@@ -121,6 +121,8 @@ type Limits struct {
 	WindowEnd time.Time `json:"windowEnd,omitzero"` // no further pool is begun from here on
 }
 
+func (l Limits) given() bool { return l.Until != "" || len(l.Only) > 0 || !l.WindowEnd.IsZero() }
+
 // Trial is a canary that a person asked for: a pool, or some replicas of it, goes first and waits to be promoted or dropped.
 type Trial struct {
 	Pool     string `json:"pool"`

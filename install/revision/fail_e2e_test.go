@@ -241,3 +241,77 @@ func TestEdge50Recreated(t *testing.T) {
 		t.Errorf("beta rolls: %v", err)
 	}
 }
+
+// TestEdge36Canary: one replica goes first, of a Deployment and of a StatefulSet; promoted, the others follow; one that cannot be made is
+// taken back.
+func TestEdge36Canary(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+	share := func(app string) int {
+		n := 0
+		for _, image := range s.pods(app) {
+			if strings.HasSuffix(image, ":2") {
+				n++
+			}
+		}
+		return n
+	}
+	for pool, app := range map[string]string{"alpha": "alpha", "gamma": "gamma"} {
+		w := want{"1.1.0", tags("2", "2", "2"), s.pools()}
+		op := s.op("try-"+pool, w)
+		if err := op.Try(pool, 1); err != nil {
+			t.Fatal(err)
+		}
+		out, err := rollout.Run(t.Context(), s.engine(s.request(w)), op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.must(rollout.Held, out)
+		settled()
+		if out.HeldFor != rollout.HeldForCanary || share(app) != 1 || len(s.pods(app)) > 3 || share("beta") != 0 {
+			t.Errorf("%s: outcome %+v, %d of %d pods are new", pool, out, share(app), len(s.pods(app)))
+		}
+		s.must(rollout.RolledBack, s.abort("dropped"))
+		s.becomes(app, "1", 2)
+		s.clean()
+	}
+
+	w := want{"1.1.0", tags("2", "2", "2"), s.pools()}
+	op := s.op("promoted", w)
+	if err := op.Try("gamma", 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rollout.Run(t.Context(), s.engine(s.request(w)), op); err != nil {
+		t.Fatal(err)
+	}
+	out, err := rollout.Resume(t.Context(), s.engine(s.request(w)), rollout.ResumeOptions{Promote: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.must(rollout.Succeeded, out)
+	for _, app := range []string{"alpha", "beta", "gamma"} {
+		s.images(app, "2", 2)
+	}
+	s.clean()
+
+	q := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "full"}, Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"pods": resource.MustParse("7")}}}
+	if _, err := s.c.Kube().CoreV1().ResourceQuotas(s.ns).Create(t.Context(), q, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	settled()
+	w = want{"1.2.0", tags("3", "2", "2"), s.pools()}
+	op = s.op("refused", w)
+	if err := op.Try("alpha", 1); err != nil {
+		t.Fatal(err)
+	}
+	if out, err = rollout.Run(t.Context(), s.engine(s.request(w)), op); err != nil {
+		t.Fatal(err)
+	}
+	s.must(rollout.RolledBack, out)
+	if !strings.Contains(out.Reason, "exceeded quota") {
+		t.Errorf("reason %q", out.Reason)
+	}
+	s.becomes("alpha", "2", 2)
+	s.clean()
+}
