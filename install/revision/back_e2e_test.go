@@ -4,9 +4,13 @@ package revision
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"helm.sh/helm/v3/pkg/release"
 	corev1 "k8s.io/api/core/v1"
@@ -161,4 +165,48 @@ func TestEdge57Unserved(t *testing.T) {
 	if _, err := s.c.History(t.Context(), "story"); !errors.Is(err, ErrNoRelease) {
 		t.Error(err)
 	}
+}
+
+// TestEdge67Claims: the claims of a StatefulSet and the volumes behind them are the same after an upgrade that fails, one that succeeds and
+// a way back: nothing that holds data is made anew. What is on a disk is no business of this control plane.
+func TestEdge67Claims(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for i := range 2 {
+		pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", s.ns, i)}, Spec: corev1.PersistentVolumeSpec{
+			Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}, AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			StorageClassName: s.ns, PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+			PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/nowhere"}}}}
+		if _, err := s.c.Kube().CoreV1().PersistentVolumes().Create(t.Context(), pv, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	claims := map[string]any{"claims": s.ns}
+	s.must(rollout.Succeeded, s.apply("op1", s.v1With(claims)))
+	before := s.claims()
+	if len(before) != 2 {
+		t.Fatalf("claims %v", before)
+	}
+	s.must(rollout.RolledBack, s.apply("op2", want{"1.1.0", tags("1", "1", "2-nopull", claims), s.pools()}))
+	s.must(rollout.Succeeded, s.apply("op3", want{"1.2.0", tags("2", "2", "2", claims), s.pools()}))
+	s.must(rollout.Succeeded, s.rollback("op4", 1))
+	if after := s.claims(); !maps.Equal(before, after) {
+		t.Errorf("claims were %v and are %v", before, after)
+	}
+}
+
+// claims are the volume of each bound claim, by its uid.
+func (s *site) claims() map[string]string {
+	s.t.Helper()
+	list, err := s.c.Kube().CoreV1().PersistentVolumeClaims(s.ns).List(s.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, c := range list.Items {
+		if c.Status.Phase == corev1.ClaimBound && c.DeletionTimestamp == nil {
+			out[string(c.UID)] = c.Spec.VolumeName
+		}
+	}
+	return out
 }

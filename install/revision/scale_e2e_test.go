@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -21,7 +23,8 @@ import (
 )
 
 // TestEdge79Scale: the API server is asked a bounded number of times a second and the program stays small, however many pools and replicas
-// there are. WCBUNDLE_TEST_SCALE=100x50 is the whole size, which takes half an hour on two cores; here it is 10 pools of 10.
+// there are. WCBUNDLE_TEST_SCALE=100x50 is the whole size: all pools are staged and held, and the first ten rolled, which takes ten minutes on
+// two cores. Here it is 10 pools of 10.
 func TestEdge79Scale(t *testing.T) {
 	pools, replicas := 10, 10
 	if v := os.Getenv("WCBUNDLE_TEST_SCALE"); v != "" {
@@ -47,7 +50,7 @@ func TestEdge79Scale(t *testing.T) {
 		declared[i] = rollout.Pool{Name: name, Order: i, Workloads: []rollout.Workload{{Kind: "Deployment", Name: name}}, MaxSurge: "100%", MaxUnavailable: "0",
 			ReadyTimeout: rollout.Duration(5 * time.Minute)}
 	}
-	run := func(id string, kind rollout.Type, tag string, before int) (rollout.Outcome, float64) {
+	run := func(id string, kind rollout.Type, tag string, rolled []rollout.Pool, before int) (rollout.Outcome, float64) {
 		req := Request{Chart: bigChart(t), Values: map[string]any{"pools": pools, "replicas": replicas, "tag": tag}, Release: "story", Bundle: "1.0.0"}
 		e := s.engine(req)
 		e.Interval = 0 // as it is for an operator
@@ -58,16 +61,25 @@ func TestEdge79Scale(t *testing.T) {
 				began, from = time.Now(), asked.Load()
 			}
 		}
-		out, err := rollout.Run(t.Context(), e, rollout.NewOperation(id, kind, declared, before, before))
+		op := rollout.NewOperation(id, kind, rolled, before, before)
+		if len(rolled) > 10 {
+			op.Limits.Until = rolled[9].Name
+		}
+		out, err := rollout.Run(t.Context(), e, op)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return out, float64(asked.Load()-from) / time.Since(began).Seconds()
 	}
-	out, _ := run("op1", rollout.TypeInstall, "1", 0)
+	out, _ := run("op1", rollout.TypeInstall, "1", nil, 0) // all at once, as plain helm does
 	s.must(rollout.Succeeded, out)
-	out, rate := run("op2", rollout.TypeApply, "2", 1)
-	s.must(rollout.Succeeded, out)
+	s.readyPods(pools * replicas)
+	out, rate := run("op2", rollout.TypeApply, "2", declared, 1)
+	if pools <= 10 {
+		s.must(rollout.Succeeded, out)
+	} else if s.must(rollout.Held, out); out.HeldFor != rollout.HeldForLimit {
+		t.Errorf("outcome %+v", out)
+	}
 	mib := peakMiB(t)
 	t.Logf("%d pools of %d replicas: %.1f requests a second while they roll, %d MiB at most", pools, replicas, rate, mib)
 	if rate > 15 {
@@ -76,6 +88,26 @@ func TestEdge79Scale(t *testing.T) {
 	if mib > 300 {
 		t.Errorf("%d MiB", mib)
 	}
+}
+
+// readyPods waits for so many.
+func (s *site) readyPods(n int) {
+	s.t.Helper()
+	for range 600 {
+		ready, want := 0, 0
+		list, err := s.c.Kube().AppsV1().Deployments(s.ns).List(s.t.Context(), metav1.ListOptions{})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, d := range list.Items {
+			ready, want = ready+int(d.Status.ReadyReplicas), want+int(d.Status.Replicas)
+		}
+		if ready == n && want == n {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	s.t.Fatalf("there are not %d ready pods", n)
 }
 
 // bigChart renders as many Deployments as its values say.
