@@ -23,7 +23,7 @@ import (
 // TestEdge42Edge43Kill: a run that dies at any boundary is finished by the next one, in one revision.
 func TestEdge42Edge43Kill(t *testing.T) {
 	t.Parallel()
-	for _, at := range []string{"CRDs", "Staging", "record", "patch", "Releasing", "Replacing", "Finalizing"} {
+	for _, at := range []string{"CRDs", "Staging", "record", "patch", "Measuring", "Releasing", "Replacing", "Gating", "Finalizing"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
@@ -66,10 +66,10 @@ func TestEdge53KillAbort(t *testing.T) {
 }
 
 // kill runs the upgrade to v2 in another process, which kills itself at a boundary.
-func (s *site) kill(at string) {
+func (s *site) kill(at string, more ...string) {
 	s.t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestKillChild$", "-test.v")
-	child.Env = append(os.Environ(), "WCBUNDLE_TEST_NAMESPACE="+s.ns, "WCBUNDLE_TEST_KILL="+at)
+	child.Env = append(append(os.Environ(), "WCBUNDLE_TEST_NAMESPACE="+s.ns, "WCBUNDLE_TEST_KILL="+at), more...)
 	text, err := child.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
@@ -101,7 +101,11 @@ func TestKillChild(t *testing.T) {
 		t.Skip("runs only as a child of TestEdge42Edge43Kill")
 	}
 	s := newSite(t)
-	op := s.op("op2", s.v2())
+	w := s.v2()
+	if os.Getenv("WCBUNDLE_TEST_BAD") != "" {
+		w = s.bad()
+	}
+	op := s.op("op2", w)
 	die := func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
 	s.c.get.cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -113,7 +117,7 @@ func TestKillChild(t *testing.T) {
 			return next.RoundTrip(r)
 		})
 	}
-	e := s.engine(s.request(s.v2()))
+	e := s.engine(s.request(w))
 	e.OnEvent = func(p rollout.Progress) {
 		s.note(p)
 		if at == "stop" && p.Pool == "beta" && p.State == rollout.PoolReleasing {
@@ -207,4 +211,32 @@ func TestEdge46APIAway(t *testing.T) {
 	}
 	s.revisions("1 superseded succeeded", "2 deployed succeeded")
 	s.clean()
+}
+
+// bad fails at its second pool.
+func (s *site) bad() want { return want{"1.1.0", tags("2", "2-nopull", "2"), s.pools()} }
+
+// TestEdge42KillOnTheWayBack: a run that dies anywhere while it goes back is finished by the next one, in one revision more, and the pool that
+// was never released keeps its pods.
+func TestEdge42KillOnTheWayBack(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"Rehold", "Evidence", "Reverting", "RollingBack", "FinalizingBack"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+			gamma := s.pods("gamma")
+			s.kill(at, "WCBUNDLE_TEST_BAD=1")
+			e := s.engine(s.request(s.bad()))
+			s.must(rollout.RolledBack, s.unlocked(func() (rollout.Outcome, error) { return rollout.Resume(t.Context(), e, rollout.ResumeOptions{}) }))
+			s.revisions("1 superseded succeeded", "2 superseded rolled-back", "3 deployed succeeded")
+			for _, app := range []string{"alpha", "beta", "gamma"} {
+				s.becomes(app, "1", 2)
+			}
+			if !maps.Equal(gamma, s.pods("gamma")) {
+				t.Error("gamma was never released, and restarted")
+			}
+			s.clean()
+		})
+	}
 }
