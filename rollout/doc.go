@@ -45,7 +45,8 @@
 //
 // The state is one JSON document, key operation.json of ConfigMap wcbundle-op-RELEASE, written with the resourceVersion
 // that was read (a second writer gets ErrConflict). A finished operation is copied to wcbundle-op-RELEASE-ID; the newest
-// 20 copies are kept. The record is at most 256 KiB; evidence is cut first. It never holds a value or a secret of the
+// 20 copies are kept. The record is at most 512 KiB, which is room for a hundred
+// pools with four gates each; evidence is cut first. It never holds a value or a secret of the
 // chart.
 //
 //	apiVersion      bundle.wordcab.com/v1

@@ -3,6 +3,8 @@ package rollout
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,4 +148,31 @@ func TestEdge48ClockSkew(t *testing.T) {
 	if err := b.acquire(t.Context()); !errors.Is(err, ErrLocked) {
 		t.Errorf("a live lock was taken: %v", err)
 	}
+}
+
+// TestRecordSize: a hundred pools with four gates that have said all that they may say fit into a record.
+func TestRecordSize(t *testing.T) {
+	var pools []Pool
+	for i := range 100 {
+		p := Pool{Name: fmt.Sprintf("pool-with-a-long-name-%d", i), Workloads: []Workload{{Kind: "Deployment", Name: "workload"}}}
+		for g := range 4 {
+			p.Gates.Post = append(p.Gates.Post, Gate{ID: fmt.Sprintf("gate-%d", g), Prometheus: &PrometheusGate{Query: strings.Repeat("q", 300), Service: "monitoring/prometheus:9090"}})
+		}
+		pools = append(pools, p)
+	}
+	s := NewOperation("op", TypeApply, pools, 1, 1)
+	for i := range s.Pools {
+		p := &s.Pools[i]
+		for _, g := range p.Gates.Post {
+			p.Results = append(p.Results, GateResult{ID: g.ID, Verdict: Pass, Message: strings.Repeat("m", maxMessage)})
+		}
+		if i < 99 {
+			s.done(p, t0)
+		}
+	}
+	text, err := encodeState(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d KiB", len(text)>>10)
 }

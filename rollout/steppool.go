@@ -269,6 +269,10 @@ func (s *State) worst(results []GateResult) GateResult {
 
 func (s *State) done(p *PoolState, now time.Time) {
 	p.State, p.DoneAt, p.Fails, p.Unclear, p.Waiting = PoolDone, now, 0, 0, ""
+	p.Results = slices.Clone(p.Results)
+	for i := range p.Results { // the record has room for a hundred pools
+		p.Results[i].Message = cut(p.Results[i].Message, 120)
+	}
 }
 
 // fail turns the operation around, once: what fails while it goes back is held for a person.

@@ -15,7 +15,7 @@ import (
 
 const (
 	recordKey    = "operation.json"
-	recordMax    = 256 << 10
+	recordMax    = 512 << 10
 	historyKeep  = 20
 	labelRelease = "bundle.wordcab.com/release"
 	labelHistory = "bundle.wordcab.com/operation"
