@@ -178,12 +178,17 @@ func (r *run) unstick(ctx context.Context, p Pool) error {
 	return nil
 }
 
+func never(Seen) bool      { return false }
 func underWay(s Seen) bool { return !s.Done }
 func done(s Seen) bool     { return s.Done }
 
 func (r *run) observe(ctx context.Context, s State, p PoolState) (Event, error) {
-	seen, _, err := r.look(ctx, p, s.Back() || s.Type == TypeRollback, underWay)
-	if err == nil && p.Upto > 0 && !seen.Done && seen.Failed == "" { // a run that was killed may have left it let go, or held too early
+	still := underWay
+	if p.Upto > 0 {
+		still = never // what is let go and held again quickly is not looked at through watches, which are behind
+	}
+	seen, _, err := r.look(ctx, p, s.Back() || s.Type == TypeRollback, still)
+	if err == nil && p.Upto > 0 && !seen.Done && seen.Failed == "" && !seen.unobserved { // the next one, or what a killed run has left
 		err = r.cluster.release(ctx, p.Pool, s.ID, p.Upto)
 	}
 	if err == nil && !seen.Done {

@@ -60,7 +60,7 @@ func assessDeployment(v deploymentView, releasedAt, now time.Time) Seen {
 		seen.Done = true
 	}
 	if v.d.Spec.Paused || st.ObservedGeneration < v.d.Generation {
-		seen.Ready, seen.New = 0, 0
+		seen.Ready, seen.New, seen.unobserved = 0, 0, st.ObservedGeneration < v.d.Generation
 		return seen // "newest" may still be the revision that was taken back, or the one to replace
 	}
 	seen.Failed = failedPods(news, now)

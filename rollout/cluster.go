@@ -141,6 +141,7 @@ func (c cluster) releaseCounted(ctx context.Context, p Pool, w Workload, op stri
 		case held && current && made >= int64(upto):
 			return nil
 		case held && !current:
+			return nil // the next look knows more
 		case held:
 			patch, err := ReleasePatch(live, p, upto)
 			if err != nil || patch == nil {
@@ -202,7 +203,7 @@ func (c cluster) observe(ctx context.Context, p PoolState, back bool, now time.T
 			return Seen{}, nil, err
 		}
 		pods = append(pods, mine...)
-		sum.Done = sum.Done && one.Done
+		sum.Done, sum.unobserved = sum.Done && one.Done, sum.unobserved || one.unobserved
 		sum.Ready, sum.New, sum.Total, sum.Restarts = sum.Ready+one.Ready, sum.New+one.New, sum.Total+one.Total, sum.Restarts+one.Restarts
 		if sum.Failed == "" {
 			sum.Failed = one.Failed

@@ -71,6 +71,8 @@ type Seen struct {
 	New      int    // new replicas
 	Total    int    // wanted replicas
 	Restarts int    // of the containers of the new pods
+
+	unobserved bool // a controller has not seen yet what was asked of it last
 }
 
 // ActionKind names what to do.
