@@ -416,9 +416,6 @@ func (d Detached) Tidy(ctx context.Context, a *Access) error {
 			return a.Kube.CoreV1().Secrets(a.Namespace).Delete(ctx, o.Name(), metav1.DeleteOptions{})
 		},
 		func() error {
-			return a.Kube.RbacV1().ClusterRoles().Delete(ctx, o.ClusterName(), metav1.DeleteOptions{})
-		},
-		func() error {
 			return a.Kube.RbacV1().ClusterRoleBindings().Delete(ctx, o.ClusterName(), metav1.DeleteOptions{})
 		},
 	} {
