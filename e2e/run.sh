@@ -79,7 +79,7 @@ plane() {
   crd=$(cd e2e/cluster/lws && go list -m -f '{{.Dir}}' sigs.k8s.io/lws)/config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml
   export WCBUNDLE_TEST_LWS=$lws/lws WCBUNDLE_TEST_LWS_CRD=$crd
   go test -c -tags e2e -o "$work/plane.test" ./install/revision
-  (cd install/revision && WCBUNDLE_TEST_PODNET=1 WCBUNDLE_TEST_KUBECONFIG=$(setting KUBECONFIG) nsenter "--net=$(setting NETNS)" "$work/plane.test" -test.v -test.parallel 6 -test.timeout 15m)
+  (cd install/revision && WCBUNDLE_TEST_PODNET=1 WCBUNDLE_TEST_KUBECONFIG=$(setting KUBECONFIG) nsenter "--net=$(setting NETNS)" "$work/plane.test" -test.v -test.parallel 4 -test.timeout 15m)
   SITE=plane e2e/cluster/down.sh >&2
   cluster=no
 }

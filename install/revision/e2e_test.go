@@ -83,7 +83,7 @@ func (s *site) chart(version string) []byte {
 }
 
 func (s *site) pools() []rollout.Pool {
-	limit := rollout.Duration(20 * time.Second)
+	limit := rollout.Duration(40 * time.Second)
 	return []rollout.Pool{
 		{Name: "alpha", Order: 10, Workloads: []rollout.Workload{{Kind: "Deployment", Name: "alpha"}}, MaxSurge: "1", MaxUnavailable: "0", ReadyTimeout: limit},
 		{Name: "beta", Order: 20, Workloads: []rollout.Workload{{Kind: "Deployment", Name: "beta"}}, ReadyTimeout: limit},
