@@ -23,7 +23,8 @@ say() { echo "== $*" >&2; }
 work=$(mktemp -d)
 cluster=no
 finish() {
-  if [ "$cluster" = ours ]; then SITE=plane e2e/cluster/down.sh >&2; e2e/cluster/down.sh >&2; fi
+  if [ "$cluster" = plane ]; then SITE=plane e2e/cluster/down.sh >&2; fi
+  if [ "$cluster" = ours ]; then e2e/cluster/down.sh >&2; fi
   rm -rf "$work"
 }
 trap finish EXIT
@@ -66,7 +67,7 @@ interop() {
 # plane brings up a control plane with simulated nodes and runs the packages that only need controllers.
 plane() {
   say "a control plane with simulated nodes: about 4 minutes"
-  cluster=ours
+  cluster=plane
   SITE=plane NODES=0 KWOK_NODES=4 KWOK_TAINT=0 KWOK_PODS=1000 e2e/cluster/up.sh >"$work/site.env"
   # The addresses of simulated pods are this machine's: gates that ask them reach the test.
   nsenter "--net=$(setting NETNS)" ip route add local 10.200.0.0/16 dev lo
