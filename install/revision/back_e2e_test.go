@@ -92,6 +92,40 @@ func TestEdge59HookFails(t *testing.T) {
 	s.images("alpha", "2", 2)
 }
 
+// TestEdge60ConfigEdited: going back sets back what a person changed in a ConfigMap; the pods that read it by environment are replaced for
+// that though their template stays, and what reads another key is not.
+func TestEdge60ConfigEdited(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+	s.must(rollout.Succeeded, s.apply("op2", want{"1.0.0", tags("2", "1", "1"), s.pools()}))
+	edit := func(patch string) {
+		t.Helper()
+		if _, err := s.c.Kube().CoreV1().ConfigMaps(s.ns).Patch(t.Context(), "settings", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit(`{"data":{"LEVEL":"trace"}}`)
+	beta, gamma := s.pods("beta"), s.pods("gamma")
+	s.must(rollout.Succeeded, s.rollback("op3", 1))
+	if sameAny(beta, s.pods("beta")) {
+		t.Error("pods run that may have read what was edited")
+	}
+	if !maps.Equal(gamma, s.pods("gamma")) {
+		t.Error("gamma reads another ConfigMap, and was restarted")
+	}
+	s.clean()
+	if again := s.classes(s.v1()); len(again) != 0 {
+		t.Errorf("gone back, and still: %v", again)
+	}
+	after := s.all()
+	s.must(rollout.Succeeded, s.apply("op4", want{"1.0.1", tags("1", "1", "1"), s.pools()}))
+	settled()
+	if !maps.Equal(after, s.all()) {
+		t.Error("the next revision restarted pods for it again")
+	}
+}
+
 // TestEdge60Edited: what a person changed in a custom object is shown before it is set back, and going back sets it back.
 func TestEdge60Edited(t *testing.T) {
 	t.Parallel()

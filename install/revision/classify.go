@@ -26,6 +26,7 @@ const (
 	ClassRecreate   Class = "recreate"
 	ClassNew        Class = "new"
 	ClassRemoved    Class = "removed"
+	ClassKept       Class = "kept" // the release has it no more; it holds data, and is not deleted
 )
 
 // Change is what would become of one object. Why names fields, never the value of a Secret or ConfigMap.
@@ -100,15 +101,24 @@ func (c *Client) classify(ctx context.Context, manifest, prev string, pools []ro
 			return nil, err
 		}
 		if live != nil {
-			out = append(out, Change{Kind: d.obj.GetKind(), Name: d.obj.GetName(), Pool: poolOf(d.obj, pools), Class: ClassRemoved})
+			out = append(out, absent(d.obj, pools))
 		}
 	}
 	return out, nil
 }
 
+// absent is the change of what the release has no more.
+func absent(o *unstructured.Unstructured, pools []rollout.Pool) Change {
+	ch := Change{Kind: o.GetKind(), Name: o.GetName(), Pool: poolOf(o, pools), Class: ClassRemoved}
+	if holdsData(o.GroupVersionKind()) {
+		ch.Class, ch.Why = ClassKept, []string{"the release has it no more; it holds data: delete it by hand when nobody wants that any more"}
+	}
+	return ch
+}
+
 func (c *Client) editedOf(ctx context.Context, d doc, old map[id]*unstructured.Unstructured, scaled map[rollout.Workload]int64) ([]string, error) {
 	live, err := c.live(ctx, d.obj)
-	if err != nil {
+	if err != nil || isCRD(d.obj) { // a rollback leaves those wider
 		return nil, err
 	}
 	return c.edited(ctx, old[d.id()], live, scaled)
@@ -153,6 +163,11 @@ func (c *Client) classifyOne(ctx context.Context, target, prev *unstructured.Uns
 	}
 	if hasTemplate(target) && !stored {
 		copyCosmetics(target, live)
+	}
+	if isCRD(target) {
+		if err := keepCRD(live, target); err != nil {
+			return ch, fmt.Errorf("CRD %s: %w", ch.Name, err)
+		}
 	}
 	after, err := c.dryRun(ctx, prev, target, live)
 	if apierrors.IsInvalid(err) {

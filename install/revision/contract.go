@@ -35,6 +35,12 @@ func (t Contraction) Nothing() bool {
 	return t.Storage == "" && len(t.Trim) == 0 && (len(t.Drop) == 0 || len(t.Losses) > 0)
 }
 
+// Same tells whether both change the same; objects come and go.
+func (t Contraction) Same(o Contraction) bool {
+	return t.CRD == o.CRD && t.Storage == o.Storage && slices.Equal(t.Trim, o.Trim) && slices.Equal(t.Drop, o.Drop) &&
+		(len(t.Losses) == 0) == (len(o.Losses) == 0)
+}
+
 // Contractions says what Contract would do: for each CRD of the chart that runs. Nothing is changed.
 func (c *Client) Contractions(ctx context.Context, release string) ([]Contraction, error) {
 	targets, err := c.runningCRDs(release)
@@ -244,10 +250,10 @@ func (c *Client) Wider(ctx context.Context, release string, revision int) ([]str
 		return nil, err
 	}
 	rel, err := cfg.Releases.Get(release, revision)
-	if err != nil || rel.Chart == nil {
+	if err != nil {
 		return nil, err
 	}
-	crds, err := crdsOf(rel.Chart)
+	crds, err := crdsOfRelease(rel)
 	if err != nil {
 		return nil, err
 	}

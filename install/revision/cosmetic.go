@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -75,47 +76,92 @@ func (c *Client) keptTemplate(ctx context.Context, target, prev *unstructured.Un
 	return kept, nil
 }
 
-// copyCosmetics takes the cosmetic keys of live's template into target's, and tells whether that changed anything.
+// copyCosmetics takes the cosmetic keys of live's templates into target's, and tells whether that changed anything.
 func copyCosmetics(target, live *unstructured.Unstructured) bool {
 	changed := false
-	for field, is := range map[string]func(string) bool{"labels": cosmeticLabel, "annotations": cosmeticAnnotation} {
-		path := []string{"spec", "template", "metadata", field}
-		mine, _, err := unstructured.NestedStringMap(target.Object, path...)
-		if err != nil {
-			continue
-		}
-		theirs, _, _ := unstructured.NestedStringMap(live.Object, path...)
-		if mine == nil {
-			mine = map[string]string{}
-		}
-		local := false
-		for k, v := range theirs {
-			if is(k) && mine[k] != v {
-				mine[k], local = v, true
-			}
-		}
-		for k := range mine {
-			if _, had := theirs[k]; is(k) && !had {
-				delete(mine, k)
-				local = true
-			}
-		}
-		if local {
-			changed = unstructured.SetNestedStringMap(target.Object, mine, path...) == nil || changed
+	for _, at := range templatesAt(target) {
+		for field, is := range map[string]func(string) bool{"labels": cosmeticLabel, "annotations": cosmeticAnnotation} {
+			changed = copyCosmetic(target, live, slices.Concat(at, []string{"metadata", field}), is) || changed
 		}
 	}
 	return changed
 }
 
-func hasTemplate(o *unstructured.Unstructured) bool {
-	switch o.GetKind() {
-	case "Deployment", "StatefulSet", "DaemonSet":
-		return o.GroupVersionKind().Group == "apps"
+func copyCosmetic(target, live *unstructured.Unstructured, path []string, is func(string) bool) bool {
+	mine, _, err := unstructured.NestedStringMap(target.Object, path...)
+	if err != nil {
+		return false
 	}
-	return false
+	theirs, _, _ := unstructured.NestedStringMap(live.Object, path...)
+	if mine == nil {
+		mine = map[string]string{}
+	}
+	changed := false
+	for k, v := range theirs {
+		if is(k) && mine[k] != v {
+			mine[k], changed = v, true
+		}
+	}
+	for k := range mine {
+		if _, had := theirs[k]; is(k) && !had {
+			delete(mine, k)
+			changed = true
+		}
+	}
+	return changed && unstructured.SetNestedStringMap(target.Object, mine, path...) == nil
 }
 
+// templatesAt are the paths of a workload's pod templates; none for a kind that is not known to have any.
+func templatesAt(o *unstructured.Unstructured) [][]string {
+	switch o.GetKind() {
+	case "Deployment", "StatefulSet", "DaemonSet":
+		if o.GroupVersionKind().Group == "apps" {
+			return [][]string{{"spec", "template"}}
+		}
+	}
+	if !isLeaderWorkerSet(o) {
+		return nil
+	}
+	out := [][]string{{"spec", "leaderWorkerTemplate", "workerTemplate"}}
+	if leader := []string{"spec", "leaderWorkerTemplate", "leaderTemplate"}; hasMap(o, leader) {
+		out = append(out, leader)
+	}
+	return out
+}
+
+func hasMap(o *unstructured.Unstructured, path []string) bool {
+	_, found, err := unstructured.NestedMap(o.Object, path...)
+	return found && err == nil
+}
+
+func isLeaderWorkerSet(o *unstructured.Unstructured) bool {
+	return o.GetKind() == "LeaderWorkerSet" && o.GroupVersionKind().Group == "leaderworkerset.x-k8s.io"
+}
+
+func hasTemplate(o *unstructured.Unstructured) bool { return len(templatesAt(o)) > 0 }
+
+// podTemplates are a workload's pod templates.
+func podTemplates(o *unstructured.Unstructured) []map[string]any {
+	var out []map[string]any
+	for _, at := range templatesAt(o) {
+		if t, found, _ := unstructured.NestedMap(o.Object, at...); found {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// template is what of a workload its controller compares when it decides whether its pods are of the newest revision.
 func template(o *unstructured.Unstructured) map[string]any {
-	t, _, _ := unstructured.NestedMap(o.Object, "spec", "template")
-	return t
+	if !isLeaderWorkerSet(o) {
+		t, _, _ := unstructured.NestedMap(o.Object, "spec", "template")
+		return t
+	}
+	out := map[string]any{}
+	for _, f := range []string{"leaderWorkerTemplate", "networkConfig"} {
+		if m, found, _ := unstructured.NestedMap(o.Object, "spec", f); found {
+			out[f] = m
+		}
+	}
+	return out
 }

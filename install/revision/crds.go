@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,24 +28,49 @@ var ErrNarrowed = errors.New("CRD would lose versions or fields")
 
 var crdAt = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 
-// ExpandCRDs applies the CRDs of the chart's crds folder by server-side apply and waits until they are established.
-// Nothing is applied if any of them would narrow; what is there of them, and their objects, is kept in Secrets first.
+// ExpandCRDs applies the CRDs of the chart's crds folder by server-side apply and waits until they are established. Those among its
+// templates are Helm's to apply; they are judged and kept with the others. Nothing is applied if any of them would narrow; what is there of
+// them, and their objects, is kept in Secrets first.
 func (o *Operation) ExpandCRDs(ctx context.Context) error {
-	crds, runs, err := o.crds()
-	if err != nil || len(crds) == 0 {
+	set, err := o.crds(ctx)
+	if err != nil || len(set.folder)+len(set.templates) == 0 {
 		return err
 	}
-	apply, faults, err := o.c.expandable(ctx, crds, runs)
+	apply, coming, faults, err := o.c.expandable(ctx, set)
 	if err != nil {
 		return err
 	}
 	if len(faults) > 0 {
 		return fmt.Errorf("%w: %s", ErrNarrowed, strings.Join(faults, "; "))
 	}
-	if err := o.snapshot(ctx, apply); err != nil {
+	if err := o.snapshot(ctx, append(slices.Clone(apply), coming...)); err != nil {
 		return err
 	}
-	return o.c.expand(ctx, crds, apply)
+	return o.c.expand(ctx, set.folder, apply)
+}
+
+// crdSet are the CRDs of a chart, and those of the chart that runs, by name.
+type crdSet struct {
+	folder    []*unstructured.Unstructured // crds: we apply them, before Helm
+	templates []*unstructured.Unstructured // Helm applies them, with the rest
+	runs      map[string]*unstructured.Unstructured
+}
+
+// isCRD tells a custom resource definition.
+func isCRD(o *unstructured.Unstructured) bool {
+	return o.GetKind() == "CustomResourceDefinition" && o.GroupVersionKind().Group == crdAt.Group
+}
+
+// crdsAmong are those of a manifest.
+func crdsAmong(manifest string) ([]*unstructured.Unstructured, error) {
+	docs, err := splitManifest([]byte(manifest))
+	var out []*unstructured.Unstructured
+	for _, d := range docs {
+		if d.obj != nil && isCRD(d.obj) {
+			out = append(out, d.obj)
+		}
+	}
+	return out, err
 }
 
 func crdsOf(ch *chart.Chart) ([]*unstructured.Unstructured, error) {
@@ -75,12 +102,21 @@ func (c *Client) runningCRDs(release string) (map[string]*unstructured.Unstructu
 	if err != nil {
 		return nil, fmt.Errorf("reading the CRDs of release %s that runs: %w", release, err)
 	}
-	list, err := crdsOf(rel.Chart)
+	list, err := crdsOfRelease(rel)
 	out := map[string]*unstructured.Unstructured{}
 	for _, crd := range list {
 		out[crd.GetName()] = crd
 	}
 	return out, err
+}
+
+func crdsOfRelease(rel *release.Release) ([]*unstructured.Unstructured, error) {
+	templates, err := crdsAmong(rel.Manifest)
+	if err != nil || rel.Chart == nil {
+		return templates, err
+	}
+	folder, err := crdsOf(rel.Chart)
+	return append(folder, templates...), err
 }
 
 // served tells that the cluster has all that a CRD asks for and more, and that the surplus is not something that the release takes
@@ -91,57 +127,90 @@ func served(live, target, runs *unstructured.Unstructured) bool {
 
 // CRDFaults says why the chart's CRDs cannot be brought in; none where they can.
 func (o *Operation) CRDFaults(ctx context.Context) ([]string, error) {
-	crds, runs, err := o.crds()
+	set, err := o.crds(ctx)
 	if err != nil {
 		return nil, err
 	}
-	_, faults, err := o.c.expandable(ctx, crds, runs)
+	_, _, faults, err := o.c.expandable(ctx, set)
 	return faults, err
 }
 
 // crds are those of the chart, and those of the chart that runs.
-func (o *Operation) crds() ([]*unstructured.Unstructured, map[string]*unstructured.Unstructured, error) {
+func (o *Operation) crds(ctx context.Context) (crdSet, error) {
+	var set crdSet
 	if o.req.Chart == nil {
-		return nil, nil, nil
+		return set, nil
 	}
 	ch, err := loadChart(o.req.Chart)
 	if err != nil {
-		return nil, nil, err
+		return set, err
 	}
-	crds, err := crdsOf(ch)
+	if set.folder, err = crdsOf(ch); err != nil {
+		return set, err
+	}
+	text, err := o.c.Render(ctx, RenderRequest{Chart: o.req.Chart, Values: o.req.Values, Release: o.req.Release, Post: o.req.Post})
 	if err != nil {
-		return nil, nil, err
+		return set, err
 	}
-	runs, err := o.c.runningCRDs(o.req.Release)
-	return crds, runs, err
+	if set.templates, err = crdsAmong(text.Manifest); err != nil {
+		return set, err
+	}
+	set.runs, err = o.c.runningCRDs(o.req.Release)
+	return set, err
 }
 
-// expandable are the CRDs that are to be applied, and why others cannot be.
-func (c *Client) expandable(ctx context.Context, crds []*unstructured.Unstructured, runs map[string]*unstructured.Unstructured) (apply []*unstructured.Unstructured, faults []string, err error) {
-	for _, crd := range crds {
-		live, err := c.dyn.Resource(crdAt).Get(ctx, crd.GetName(), metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			apply = append(apply, crd)
-			continue
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading CRD %s: %w", crd.GetName(), err)
-		}
-		lost := narrowed(live, crd)
+// expandable are the CRDs that are to be applied, those that Helm will bring, and why others cannot be.
+func (c *Client) expandable(ctx context.Context, set crdSet) (apply, coming []*unstructured.Unstructured, faults []string, err error) {
+	for _, crd := range append(slices.Clone(set.folder), set.templates...) {
+		next, lost, err := c.widened(ctx, crd, set.runs[crd.GetName()])
 		switch {
-		case len(lost) == 0:
-			next := crd.DeepCopy()
-			if err := keepStorage(live, next); err != nil {
-				return nil, nil, fmt.Errorf("CRD %s: %w", crd.GetName(), err)
-			}
-			apply = append(apply, next)
-		case !served(live, crd, runs[crd.GetName()]):
+		case err != nil:
+			return nil, nil, nil, err
+		case len(lost) > 0:
 			for _, l := range lost {
 				faults = append(faults, fmt.Sprintf("CRD %s would lose: %s", crd.GetName(), l))
 			}
+		case next != nil && slices.Contains(set.templates, crd):
+			coming = append(coming, next)
+		case next != nil:
+			apply = append(apply, next)
 		}
 	}
-	return apply, faults, nil
+	return apply, coming, faults, nil
+}
+
+// widened is what the cluster's CRD becomes: nil where it has all of it and more, which stays; lost is why it cannot become that.
+func (c *Client) widened(ctx context.Context, crd, runs *unstructured.Unstructured) (next *unstructured.Unstructured, lost []string, err error) {
+	live, err := c.dyn.Resource(crdAt).Get(ctx, crd.GetName(), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return crd, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading CRD %s: %w", crd.GetName(), err)
+	}
+	if lost = narrowed(live, crd); len(lost) > 0 {
+		if served(live, crd, runs) {
+			lost = nil
+		}
+		return nil, lost, nil
+	}
+	next = crd.DeepCopy()
+	if err := keepStorage(live, next); err != nil {
+		return nil, nil, fmt.Errorf("CRD %s: %w", crd.GetName(), err)
+	}
+	return next, nil, nil
+}
+
+// keepCRD makes a CRD that Helm is about to send no narrower than the cluster's, and lets it store what the cluster stores.
+func keepCRD(live, target *unstructured.Unstructured) error {
+	if len(narrowed(live, target)) == 0 {
+		return keepStorage(live, target)
+	}
+	spec, _, err := unstructured.NestedMap(live.Object, "spec")
+	if err != nil {
+		return err
+	}
+	return unstructured.SetNestedMap(target.Object, spec, "spec")
 }
 
 func (c *Client) expand(ctx context.Context, crds, apply []*unstructured.Unstructured) error {

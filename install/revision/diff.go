@@ -6,8 +6,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 const (
@@ -136,99 +134,4 @@ func splitImage(ref string) (repo, tag string) {
 		return ref[:i], ref[i+1:]
 	}
 	return ref, "latest"
-}
-
-// consumes lists how a pod template reads a ConfigMap or Secret: env, envFrom, subPath, volume.
-func consumes(tpl map[string]any, kind, name string) []string {
-	found := map[string]bool{}
-	volumes := volumesOf(tpl, kind, name)
-	for _, field := range []string{"initContainers", "containers"} {
-		list, _, _ := unstructured.NestedSlice(tpl, "spec", field)
-		for _, e := range list {
-			if c, ok := e.(map[string]any); ok {
-				containerReads(c, kind, name, volumes, found)
-			}
-		}
-	}
-	var out []string
-	for k := range found {
-		out = append(out, k)
-	}
-	sort.Strings(out)
-	return out
-}
-
-func volumesOf(tpl map[string]any, kind, name string) map[string]bool {
-	out := map[string]bool{}
-	list, _, _ := unstructured.NestedSlice(tpl, "spec", "volumes")
-	for _, e := range list {
-		v, ok := e.(map[string]any)
-		if !ok {
-			continue
-		}
-		ref, _, _ := unstructured.NestedString(v, "configMap", "name")
-		if kind == "Secret" {
-			ref, _, _ = unstructured.NestedString(v, "secret", "secretName")
-		}
-		if ref != name && projects(v, kind, name) {
-			ref = name
-		}
-		if volume, ok := v["name"].(string); ok && ref == name {
-			out[volume] = true
-		}
-	}
-	return out
-}
-
-// projects tells that a projected volume has a ConfigMap or Secret among its sources.
-func projects(volume map[string]any, kind, name string) bool {
-	list, _, _ := unstructured.NestedSlice(volume, "projected", "sources")
-	field := "configMap"
-	if kind == "Secret" {
-		field = "secret"
-	}
-	for _, e := range list {
-		if m, ok := e.(map[string]any); ok {
-			if ref, _, _ := unstructured.NestedString(m, field, "name"); ref == name {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func containerReads(c map[string]any, kind, name string, volumes, found map[string]bool) {
-	fromRef, keyRef := "configMapRef", "configMapKeyRef"
-	if kind == "Secret" {
-		fromRef, keyRef = "secretRef", "secretKeyRef"
-	}
-	each := func(field string, f func(map[string]any)) {
-		list, _, _ := unstructured.NestedSlice(c, field)
-		for _, e := range list {
-			if m, ok := e.(map[string]any); ok {
-				f(m)
-			}
-		}
-	}
-	each("envFrom", func(m map[string]any) {
-		if n, _, _ := unstructured.NestedString(m, fromRef, "name"); n == name {
-			found["envFrom"] = true
-		}
-	})
-	each("env", func(m map[string]any) {
-		if n, _, _ := unstructured.NestedString(m, "valueFrom", keyRef, "name"); n == name {
-			found["env"] = true
-		}
-	})
-	each("volumeMounts", func(m map[string]any) {
-		volume, _ := m["name"].(string)
-		if !volumes[volume] {
-			return
-		}
-		if sub, _ := m["subPath"].(string); sub != "" {
-			found["subPath"] = true
-		} else {
-			found["volume"] = true
-		}
-	})
 }

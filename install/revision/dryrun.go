@@ -13,11 +13,11 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// dryRun is what the API server would make of live if target were applied over prev (nil: live is the base, as Helm does
-// for what it did not make): merged three ways, defaulted, admitted, not stored.
+// dryRun is what the API server would make of live if target were applied over prev (nil: nothing that is live is taken
+// away, as on the wire): merged three ways, defaulted, admitted, not stored.
 func (c *Client) dryRun(ctx context.Context, prev, target, live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	if prev == nil {
-		prev = live
+		prev = target
 	}
 	patch, kind, err := mergePatch(prev, target, live)
 	if err != nil {

@@ -124,7 +124,7 @@ func (c *Client) live(ctx context.Context, o *unstructured.Unstructured) (*unstr
 	return got, nil
 }
 
-// prune deletes what revision from has and revision to has not, if it is still the release's and not to be kept.
+// prune deletes what revision from has and revision to has not, if it is still the release's and not to be kept. What holds data stays.
 func (o *Operation) prune(ctx context.Context, from, to int) error {
 	cfg, err := o.c.helm(nil)
 	if err != nil {
@@ -142,7 +142,7 @@ func (o *Operation) prune(ctx context.Context, from, to int) error {
 	}
 	stays := byID(manifests[1])
 	for _, d := range manifests[0] {
-		if d.obj == nil || stays[d.id()] != nil {
+		if d.obj == nil || stays[d.id()] != nil || holdsData(d.obj.GroupVersionKind()) {
 			continue
 		}
 		if err := o.c.deleteOwned(ctx, d.obj, o.req.Release); err != nil {

@@ -70,9 +70,14 @@ func (o *Operation) tryStage(ctx context.Context, r rollout.StageRequest) (rollo
 	if err != nil || found {
 		return o.result(r, last, nil), true, err
 	}
-	w := &wire{holds: r.Holds, keepAbsent: r.To == 0}
+	w := &wire{holds: r.Holds, keepAbsent: r.To == 0, op: r.Op}
 	if w.live, err = o.c.scaled(ctx); err != nil {
 		return rollout.StageResult{}, true, err
+	}
+	if r.To != 0 {
+		if w.marks, err = o.marksBack(ctx, r); err != nil {
+			return rollout.StageResult{}, true, err
+		}
 	}
 	made := o.make(ctx, r, w)
 	if last, err = o.last(); err != nil {
@@ -90,6 +95,26 @@ func (o *Operation) tryStage(ctx context.Context, r rollout.StageRequest) (rollo
 		return rollout.StageResult{}, false, made
 	}
 	return rollout.StageResult{}, true, &rollout.StageError{Revision: last.Version, Changed: true, Err: made}
+}
+
+// marksBack compares the stored manifests of what is gone back from and to.
+func (o *Operation) marksBack(ctx context.Context, r rollout.StageRequest) (map[rollout.Workload]bool, error) {
+	cfg, err := o.c.helm(nil)
+	if err != nil {
+		return nil, err
+	}
+	target, err := cfg.Releases.Get(o.req.Release, r.To)
+	if err != nil {
+		return nil, fmt.Errorf("reading revision %d: %w", r.To, err)
+	}
+	from, err := cfg.Releases.Get(o.req.Release, r.Before)
+	if err != nil {
+		return nil, fmt.Errorf("reading revision %d: %w", r.Before, err)
+	}
+	if isOf(from, r.Op) { // what has not been let go since still reads what it read
+		return nil, nil
+	}
+	return o.c.marksBack(ctx, target.Manifest, from.Manifest, r.Op)
 }
 
 func (o *Operation) result(r rollout.StageRequest, last *release.Release, absent []string) rollout.StageResult {

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/resource"
 )
 
@@ -19,6 +20,8 @@ type wire struct {
 	live       map[rollout.Workload]int64 // replicas that an autoscaler owns
 	keepAbsent bool                       // do not delete what the target no longer has
 	absent     []string                   // what was not deleted for that reason
+	op         string
+	marks      map[rollout.Workload]bool // whose pods are replaced though the target's template is theirs
 }
 
 // Create sends new objects, held where they are of a pool.
@@ -46,6 +49,13 @@ func (w *wire) UpdateThreeWayMerge(original, target kube.ResourceList, force boo
 		}
 		original = original.Intersect(target)
 	}
+	if err := baseless(&original, target); err != nil {
+		return &kube.Result{}, err
+	}
+	absent := original.Difference(target)
+	original = original.Filter(func(i *resource.Info) bool {
+		return !holdsData(i.Mapping.GroupVersionKind) || !absent.Contains(i)
+	})
 	return w.Client.UpdateThreeWayMerge(original, target, force)
 }
 
@@ -58,13 +68,60 @@ func (w *wire) inject(target kube.ResourceList) error {
 		if !ok {
 			return fmt.Errorf("holding %s: sent as %T", info.Name, info.Object)
 		}
+		if isCRD(obj) {
+			return keepLive(info, obj)
+		}
 		return w.injectOne(obj, func() (bool, error) { return lacks(info) })
 	})
+}
+
+// baseless gives what the revision before does not have a base of its own: the target, so that nothing that is live is taken away. With
+// Helm's base, which is what is live, custom objects that are there already are refused: the merge takes their resourceVersion away.
+func baseless(original *kube.ResourceList, target kube.ResourceList) error {
+	return target.Visit(func(info *resource.Info, err error) error {
+		if err == nil && original.Get(info) == nil {
+			base := *info
+			base.Object = info.Object.DeepCopyObject()
+			original.Append(&base)
+		}
+		return err
+	})
+}
+
+// keepLive is keepCRD with what the cluster has, if it has it.
+func keepLive(info *resource.Info, target *unstructured.Unstructured) error {
+	got, err := resource.NewHelper(info.Client, info.Mapping).Get(info.Namespace, info.Name)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading CRD %s: %w", info.Name, err)
+	}
+	live, ok := got.(*unstructured.Unstructured)
+	if !ok {
+		return fmt.Errorf("reading CRD %s: it came as %T", info.Name, got)
+	}
+	return keepCRD(live, target)
+}
+
+// holdsData tells the kinds whose deletion takes data with it: that of volumes, or every object of a CRD or namespace. No revision deletes
+// them, neither forward nor back.
+func holdsData(k schema.GroupVersionKind) bool {
+	switch k.Group + "/" + k.Kind {
+	case "/PersistentVolumeClaim", "/PersistentVolume", "/Namespace", "apiextensions.k8s.io/CustomResourceDefinition":
+		return true
+	}
+	return false
 }
 
 // injectOne holds an object that is of a pool. born asks whether it is not there yet.
 func (w *wire) injectOne(obj *unstructured.Unstructured, born func() (bool, error)) error {
 	key := rollout.WorkloadOf(obj)
+	if w.marks[key] {
+		if err := mark(obj, w.op); err != nil {
+			return err
+		}
+	}
 	if n, scaled := w.live[key]; scaled {
 		if err := rollout.KeepReplicas(obj, &n); err != nil {
 			return err
