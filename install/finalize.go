@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/wordcab/wcbundle/install/revision"
 	"github.com/wordcab/wcbundle/rollout"
@@ -55,5 +56,17 @@ func (f *Finalization) Do(ctx context.Context, t Target, tool string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.client.Contract(held, f.Release, f.CRDs), unlock())
+	return errors.Join(f.doLocked(held, t), unlock())
+}
+
+// doLocked looks again, now that nothing can begin: what was shown may be old.
+func (f *Finalization) doLocked(ctx context.Context, t Target) error {
+	now, err := NewFinalization(ctx, t)
+	if err != nil {
+		return err
+	}
+	if !slices.EqualFunc(f.CRDs, now.CRDs, revision.Contraction.Same) {
+		return errors.New("what finalizing would change is not what was shown any more, nothing was done: run it again")
+	}
+	return f.client.Contract(ctx, f.Release, now.CRDs)
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -344,6 +345,25 @@ func TestGCKeepsWhatALoadHasBrought(t *testing.T) {
 	}
 }
 
+// TestEdge56NoAnswer: a registry that does not answer lacks nothing.
+func TestEdge56NoAnswer(t *testing.T) {
+	var away atomic.Bool
+	d := newDepot(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if away.Load() {
+				http.Error(w, "no", http.StatusForbidden)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	man := d.load("1", "one")
+	away.Store(true)
+	if gone, err := missingContent(t.Context(), d.target(), "image: "+d.rec.Registry.Pull+"/"+appRepo+"@"+string(man.Digest)); err == nil {
+		t.Errorf("a registry that refuses is said to lack %v", gone)
+	}
+}
+
 // TestEdge56ContentGone: what a revision's manifest takes from the registry and the registry does not have is named, with all the rest.
 func TestEdge56ContentGone(t *testing.T) {
 	d := newDepot(t, nil)
@@ -359,6 +379,11 @@ func TestEdge56ContentGone(t *testing.T) {
 	gone, err := missingContent(t.Context(), d.target(), manifest)
 	if err != nil || len(gone) != 1 || !strings.Contains(gone[0], string(layers[1].Digest)) {
 		t.Errorf("gone %v, %v", gone, err)
+	}
+	whole := d.putJSON(appRepo, ocispec.MediaTypeImageIndex, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{man}})
+	manifest = "image: " + d.rec.Registry.Pull + "/" + appRepo + "@" + string(whole.Digest)
+	if gone, err := missingContent(t.Context(), d.target(), manifest); err != nil || len(gone) != 1 || !strings.Contains(gone[0], string(layers[1].Digest)) {
+		t.Errorf("gone of an index %v, %v", gone, err)
 	}
 	e := &ImpossibleError{Revision: 7, Reasons: []string{"the registry lacks x", "the cluster does not serve y any more"}}
 	if text := e.Error(); !strings.Contains(text, "revision 7") || !strings.Contains(text, "lacks x") || !strings.Contains(text, "serve y") {

@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install/revision"
+	"github.com/wordcab/wcbundle/registry"
 	"github.com/wordcab/wcbundle/rollout"
 	"github.com/wordcab/wcbundle/sign"
 )
@@ -100,8 +102,11 @@ func missingModels(ctx context.Context, t Target, version string) ([]string, err
 		return nil, nil
 	}
 	rel, err := fetchRelease(ctx, LoadOptions{Registry: t.Registry}, t.Record.Product, l.Head)
-	if err != nil {
+	if errors.Is(err, registry.ErrNotFound) {
 		return []string{fmt.Sprintf("release %s itself (%v)", version, err)}, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	var out []string
 	for _, m := range rel.Models {
@@ -227,21 +232,45 @@ func missingContent(ctx context.Context, t Target, manifest string) ([]string, e
 	return out, nil
 }
 
-// missingIn looks at one manifest and the blobs that it names.
+// missingIn looks at one manifest and what it names: blobs, or the manifests of an index. A registry that does not answer lacks nothing:
+// that is an error.
 func missingIn(ctx context.Context, t Target, repo, dgst string) ([]string, error) {
+	return missingBelow(ctx, t, repo, dgst, 0)
+}
+
+// maxNested bounds how deep an index may be in others.
+const maxNested = 4
+
+func missingBelow(ctx context.Context, t Target, repo, dgst string, depth int) ([]string, error) {
 	d, err := t.Registry.Resolve(ctx, repo, dgst)
-	if err != nil {
+	if errors.Is(err, registry.ErrNotFound) {
 		return []string{repo + "@" + dgst}, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	raw, err := t.Registry.Fetch(ctx, repo, d, bundle.MaxManifest)
 	if err != nil {
 		return nil, err
 	}
-	var m ocispec.Manifest
+	var m struct {
+		ocispec.Manifest
+		Manifests []ocispec.Descriptor `json:"manifests"`
+	}
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, fmt.Errorf("manifest %s@%s: %w", repo, dgst, err)
 	}
+	if depth == maxNested && len(m.Manifests) > 0 {
+		return nil, fmt.Errorf("manifest %s@%s: indexes within indexes, more than %d deep", repo, dgst, maxNested)
+	}
 	var out []string
+	for _, sub := range m.Manifests {
+		gone, err := missingBelow(ctx, t, repo, string(sub.Digest), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, gone...)
+	}
 	for _, b := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
 		if b.Digest == "" { // an index has neither
 			continue

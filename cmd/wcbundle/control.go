@@ -164,11 +164,7 @@ func calm(c *cli.Context, w io.Writer) (ctx context.Context, stop <-chan struct{
 }
 
 func runPause(c *cli.Context) error {
-	t, s, err := target(c)
-	if err != nil {
-		return err
-	}
-	opt, err := applyOptions(c, s)
+	t, _, opt, err := operationOptions(c)
 	if err != nil {
 		return err
 	}
@@ -200,11 +196,7 @@ func runDrop(c *cli.Context) error {
 }
 
 func runContinue(c *cli.Context, abort string, promote bool) error {
-	t, s, err := target(c)
-	if err != nil {
-		return err
-	}
-	opt, err := applyOptions(c, s)
+	t, s, opt, err := operationOptions(c)
 	if err != nil {
 		return err
 	}
@@ -213,12 +205,9 @@ func runContinue(c *cli.Context, abort string, promote bool) error {
 	}
 	opt.Promote = promote
 	if c.Bool("detach") {
-		access, err := s.detachedAccess(c)
-		if err != nil {
-			return err
-		}
-		d, err := install.DetachResume(c.Context, t, opt, access)
-		return detached(c, d, err)
+		return s.detach(c, func(a install.DetachedAccess) (install.Detached, error) {
+			return install.DetachResume(c.Context, t, opt, a)
+		})
 	}
 	ctx, stop, done := calm(c, c.App.ErrWriter)
 	defer done()

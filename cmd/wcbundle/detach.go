@@ -30,8 +30,13 @@ func detachCommands() []*cli.Command {
 	}}
 }
 
-// detached tells how to watch what was started.
-func detached(c *cli.Context, d install.Detached, err error) error {
+// detach starts an operation in the cluster, and tells how to watch it.
+func (s *site) detach(c *cli.Context, start func(install.DetachedAccess) (install.Detached, error)) error {
+	access, err := s.detachedAccess(c)
+	if err != nil {
+		return err
+	}
+	d, err := start(access)
 	if err != nil {
 		return err
 	}
@@ -41,7 +46,7 @@ func detached(c *cli.Context, d install.Detached, err error) error {
 	})
 }
 
-// access is how a pod reaches the registry: as this machine does.
+// detachedAccess is how a pod reaches the registry: as this machine does.
 func (s *site) detachedAccess(c *cli.Context) (install.DetachedAccess, error) {
 	opt, err := s.registryOptions(c)
 	if err != nil {

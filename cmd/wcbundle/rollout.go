@@ -129,7 +129,11 @@ func reportTable(w io.Writer, r preflight.Report, all bool) error {
 	return err
 }
 
+// blockers is why nothing can be applied; nil when it can.
 func blockers(p *install.Plan) error {
+	if who := p.Report.AtWork(); who != "" {
+		return fmt.Errorf("%w: %s", rollout.ErrLocked, who)
+	}
 	var faults []error
 	for _, b := range p.Blocking {
 		faults = append(faults, errors.New(b))
@@ -237,11 +241,7 @@ func runApply(c *cli.Context) error {
 	if err := checkPrefetch(c); err != nil {
 		return err
 	}
-	t, s, err := target(c)
-	if err != nil {
-		return err
-	}
-	opt, err := applyOptions(c, s)
+	t, s, opt, err := operationOptions(c)
 	if err != nil {
 		return err
 	}
@@ -270,12 +270,9 @@ func runApply(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("detach") {
-		access, err := s.detachedAccess(c)
-		if err != nil {
-			return err
-		}
-		d, err := install.DetachApply(c.Context, t, p, opt, access)
-		return detached(c, d, err)
+		return s.detach(c, func(a install.DetachedAccess) (install.Detached, error) {
+			return install.DetachApply(c.Context, t, p, opt, a)
+		})
 	}
 	ctx, stop, done := calm(c, c.App.ErrWriter)
 	defer done()
@@ -291,6 +288,16 @@ func checkPrefetch(c *cli.Context) error {
 	default:
 		return usageError{fmt.Sprintf("--prefetch %q is neither try, required nor off", p)}
 	}
+}
+
+// operationOptions are the target, and how an operation on it is to be run, by the flags.
+func operationOptions(c *cli.Context) (install.Target, *site, install.ApplyOptions, error) {
+	t, s, err := target(c)
+	if err != nil {
+		return t, s, install.ApplyOptions{}, err
+	}
+	opt, err := applyOptions(c, s)
+	return t, s, opt, err
 }
 
 func applyOptions(c *cli.Context, s *site) (install.ApplyOptions, error) {
@@ -377,7 +384,7 @@ func runRollback(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t, s, err := target(c)
+	t, s, opt, err := operationOptions(c)
 	if err != nil {
 		return err
 	}
@@ -414,17 +421,10 @@ func runRollback(c *cli.Context) error {
 	if ok, err := confirm(c, fmt.Sprintf("roll back to revision %d?", r.To.Number)); err != nil || !ok {
 		return err
 	}
-	opt, err := applyOptions(c, s)
-	if err != nil {
-		return err
-	}
 	if c.Bool("detach") {
-		access, err := s.detachedAccess(c)
-		if err != nil {
-			return err
-		}
-		d, err := install.DetachRollback(c.Context, t, r, opt, access)
-		return detached(c, d, err)
+		return s.detach(c, func(a install.DetachedAccess) (install.Detached, error) {
+			return install.DetachRollback(c.Context, t, r, opt, a)
+		})
 	}
 	ctx, stop, done := calm(c, w)
 	defer done()

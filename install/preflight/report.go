@@ -59,6 +59,16 @@ func (r Report) Blocked() bool {
 	return len(r.Results) == 0
 }
 
+// AtWork is who holds the release's lock, "" for nobody.
+func (r Report) AtWork() string {
+	for _, x := range r.Results {
+		if op, ok := x.Evidence.(Operation); ok && x.Blocks() {
+			return op.Holder
+		}
+	}
+	return ""
+}
+
 // Waive returns the report with the results of the given check ids waived, and the ids that no blocking result has:
 // a waiver that waives nothing is a mistake the caller should hear about. An empty reason waives nothing.
 func (r Report) Waive(reasons map[string]string) (Report, []string) {
