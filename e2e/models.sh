@@ -2,7 +2,7 @@
 # Proves on a cluster of its own, with containerd 2, that pods mount models as image volumes from the site's registry and read the right bytes,
 # and that images and models are on the node before a pool is drained.
 #
-#   e2e/models.sh      needs root; SITE_ID as for e2e/cluster
+#   e2e/models.sh [FIXTURES]   needs root; SITE_ID as for e2e/cluster; FIXTURES is what e2e/fixtures wrote, made here if it is left out
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export SITE=${SITE:-models} SITE_ID=${SITE_ID:-25} NODES=1 KWOK_NODES=0 CONTAINERD=2
@@ -13,7 +13,7 @@ binary=$PWD/bin/wcbundle
 setting() { sed -n "s/^$1=//p" "$work/site.env"; }
 say() { printf '%s\n' "$*" >&2; }
 
-go run ./e2e/fixtures -o "$work/fixtures" -wcbundle "$binary"
+if [ -n "${1:-}" ]; then ln -s "$(realpath "$1")" "$work/fixtures"; else go run ./e2e/fixtures -o "$work/fixtures" -wcbundle "$binary"; fi
 e2e/cluster/up.sh >"$work/site.env"
 e2e/cluster/registry.sh "$binary"
 export WCBUNDLE_PASSWORD=test WCBUNDLE_STATE_DIR=$work/state WCBUNDLE_NAMESPACE=wordcab WCBUNDLE_KUBECONFIG

@@ -36,18 +36,27 @@ type cluster struct {
 
 // at is where the API server keeps a workload.
 func (c cluster) at(w Workload) (dynamic.ResourceInterface, error) {
+	gvr, err := c.resource(w)
+	if err != nil {
+		return nil, err
+	}
+	return c.dyn.Resource(gvr).Namespace(c.namespace), nil
+}
+
+// resource is what the API server calls a workload's kind.
+func (c cluster) resource(w Workload) (schema.GroupVersionResource, error) {
 	if gvr, ok := known[w.Kind]; ok && w.APIVersion == "" {
-		return c.dyn.Resource(gvr).Namespace(c.namespace), nil
+		return gvr, nil
 	}
 	gv, err := schema.ParseGroupVersion(w.APIVersion)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", w, err)
+		return schema.GroupVersionResource{}, fmt.Errorf("%s: %w", w, err)
 	}
 	m, err := c.mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: w.Kind}, gv.Version)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", w, err)
+		return schema.GroupVersionResource{}, fmt.Errorf("%s: %w", w, err)
 	}
-	return c.dyn.Resource(m.Resource).Namespace(c.namespace), nil
+	return m.Resource, nil
 }
 
 // get reads a live workload.

@@ -18,11 +18,11 @@ func (r *run) drift(ctx context.Context, s State) (string, error) {
 	}
 	for i := range s.Pools {
 		p := &s.Pools[i]
-		if p.State != PoolWaiting || p.CanaryDone || p.Hold != nil {
+		if p.State != PoolWaiting || p.CanaryDone {
 			continue
 		}
 		for _, w := range p.Workloads {
-			if !r.suspect(ctx, w, s.ID) {
+			if !r.suspect(ctx, w, p.Hold, s.ID) {
 				continue
 			}
 			live, err := r.cluster.get(ctx, w)
@@ -32,10 +32,10 @@ func (r *run) drift(ctx context.Context, s State) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			if why := letGo(live, s.ID); why != "" {
+			if why := letGo(live, p.Hold, s.ID); why != "" {
 				return why, nil
 			}
-			if n, _, _ := unstructured.NestedInt64(live.Object, "spec", "replicas"); n == 0 && w.Kind == "StatefulSet" {
+			if n, _, _ := unstructured.NestedInt64(live.Object, "spec", "replicas"); n == 0 && p.Hold == nil && w.Kind != "Deployment" && !born(live) {
 				return fmt.Sprintf("%s of pool %s was scaled to 0 while it is on hold: scaled up again, its pods would be new ones; "+
 					"leave it at 0 and go on, or go back", w, p.Name), nil
 			}
@@ -44,33 +44,45 @@ func (r *run) drift(ctx context.Context, s State) (string, error) {
 	return "", nil
 }
 
-// suspect asks the watches only.
-func (r *run) suspect(ctx context.Context, w Workload, op string) bool {
-	if w.APIVersion != "" {
-		return false
-	}
-	if r.sizes == nil {
-		r.sizes = map[string]int32{}
-	}
-	switch w.Kind {
-	case "Deployment":
+// born tells that a workload is held without replicas because it is new.
+func born(live *unstructured.Unstructured) bool {
+	o, err := original(live)
+	return err == nil && o.Born
+}
+
+// suspect asks the watches only, but for an object of a kind that cannot be watched, which is read now and then.
+func (r *run) suspect(ctx context.Context, w Workload, rule *HoldRule, op string) bool {
+	switch {
+	case rule != nil || w.APIVersion != "" || w.Kind == "LeaderWorkerSet":
+		live, known := r.others.get(r.cluster, w)
+		if !known {
+			return r.others.due(w, r.Now())
+		}
+		n, _, _ := unstructured.NestedInt64(live.Object, "spec", "replicas")
+		return HeldBy(live) != op || !OnHold(live, rule) || rule == nil && r.emptied(w, int32(n))
+	case w.Kind == "Deployment":
 		d, err := r.watched.deployment(ctx, w.Name)
 		return err == nil && (d.Annotations[AnnotationHeldBy] != op || !d.Spec.Paused)
-	case "StatefulSet":
+	case w.Kind == "StatefulSet":
 		d, err := r.watched.statefulSet(ctx, w.Name)
-		if err != nil {
-			return false
-		}
-		before, n := r.sizes[w.Name], replicas(d.Spec.Replicas)
-		r.sizes[w.Name] = n
-		return d.Annotations[AnnotationHeldBy] != op || partition(d) < HoldPartition || before > 0 && n == 0
+		return err == nil && (d.Annotations[AnnotationHeldBy] != op || partition(d) < HoldPartition || r.emptied(w, replicas(d.Spec.Replicas)))
 	}
 	return false
 }
 
+// emptied tells that a workload had replicas at the last look, and has none now.
+func (r *run) emptied(w Workload, n int32) bool {
+	if r.sizes == nil {
+		r.sizes = map[Workload]int32{}
+	}
+	before := r.sizes[w]
+	r.sizes[w] = n
+	return before > 0 && n == 0
+}
+
 // letGo says how a workload that should be on hold is not; "" if it is. It is pure.
-func letGo(live *unstructured.Unstructured, op string) string {
-	if HeldBy(live) == op && OnHold(live, nil) {
+func letGo(live *unstructured.Unstructured, rule *HoldRule, op string) string {
+	if HeldBy(live) == op && OnHold(live, rule) {
 		return ""
 	}
 	text := fmt.Sprintf("%s/%s was on hold and is not any more", live.GetKind(), live.GetName())

@@ -62,7 +62,7 @@ func TestAssessCustom(t *testing.T) {
 // TestEdge80WhoLetGo names who took a hold away.
 func TestEdge80WhoLetGo(t *testing.T) {
 	u := object(t, "{kind: Deployment, apiVersion: apps/v1, metadata: {name: llm, annotations: {bundle.wordcab.com/held-by: op}}, spec: {paused: true}}")
-	if why := letGo(u, "op"); why != "" {
+	if why := letGo(u, nil, "op"); why != "" {
 		t.Errorf("on hold, and %s", why)
 	}
 	at := metav1.NewTime(t0)
@@ -73,7 +73,7 @@ func TestEdge80WhoLetGo(t *testing.T) {
 		{Manager: "kube-controller-manager", Time: &later, Subresource: "status", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{"f:paused":{}}}`)}},
 	})
 	u.Object["spec"] = map[string]any{"paused": false}
-	if why := letGo(u, "op"); !strings.Contains(why, "by kustomize-controller") {
+	if why := letGo(u, nil, "op"); !strings.Contains(why, "by kustomize-controller") {
 		t.Errorf("let go, and %q", why)
 	}
 }

@@ -291,7 +291,7 @@ func (r *run) watch(ctx context.Context) {
 		r.tell(Progress{Reason: "asking for every look instead of watching: " + err.Error()})
 		return
 	}
-	r.watched = w
+	r.watched, r.others = w, newObjects(ctx, r.cluster.dyn, r.Namespace)
 }
 
 // run is one run of an engine.
@@ -301,9 +301,10 @@ type run struct {
 	lock    *lock
 	cluster cluster
 	watched *watched // nil: without the right to
+	others  *objects // then nil, too
 	proxy   *podProxy
 	drained map[string]bool // uids of pods that were asked to
-	sizes   map[string]int32
+	sizes   map[Workload]int32
 	paused  bool
 	said    Progress
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/wordcab/wcbundle/rollout"
 	"helm.sh/helm/v3/pkg/action"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -229,6 +230,48 @@ func TestEdge80LetGo(t *testing.T) {
 	}
 	s.must(rollout.RolledBack, s.abort("mended"))
 	s.becomes("beta", "1", 2)
+	s.clean()
+}
+
+// TestEdge80LetGoCustom: the same for an object that is held by a rule for its kind.
+func TestEdge80LetGoCustom(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
+	one := rollout.Workload{APIVersion: "story.wordcab.com/v1", Kind: "ModelPool", Name: "one"}
+	rule := &rollout.HoldRule{Set: []rollout.HoldField{{Path: ".spec.limit", Held: int64(1)}}}
+	next := want{"1.1.0", tags("2-bad", "1", "1", map[string]any{"limit": 20}), append(s.pools()[:1], rollout.Pool{Name: "models", Order: 40, Workloads: []rollout.Workload{one}, Hold: rule})}
+	e := s.engine(s.request(next))
+	once := false
+	e.OnEvent = func(p rollout.Progress) {
+		s.note(p)
+		if p.State == rollout.PoolReplacing && p.Total == 2 && !once {
+			once = true
+			if _, err := s.c.dyn.Resource(modelPools).Namespace(s.ns).Patch(t.Context(), "one", types.MergePatchType, []byte(`{"spec":{"limit":7}}`), metav1.PatchOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	out, err := rollout.Run(t.Context(), e, s.op("op2", next))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.must(rollout.Held, out); out.HeldFor != rollout.HeldForDrift || !strings.Contains(out.Reason, "ModelPool/one was on hold and is not any more") {
+		t.Errorf("outcome %+v", out)
+	}
+	limit := func(want int64) {
+		t.Helper()
+		live, err := s.c.dyn.Resource(modelPools).Namespace(s.ns).Get(t.Context(), "one", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := unstructured.NestedInt64(live.Object, "spec", "limit"); got != want {
+			t.Errorf("the limit is %d, want %d", got, want)
+		}
+	}
+	limit(1)
+	s.must(rollout.RolledBack, s.abort("mended"))
+	limit(10)
 	s.clean()
 }
 

@@ -22,9 +22,11 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/wordcab/wcbundle/rollout"
@@ -86,6 +88,24 @@ func TestEdge9LeaderWorkerSet(t *testing.T) {
 	}
 	s.becomes("llm", "2", 4)
 	s.groupsAsCharted()
+	s.scaleGroups(3)
+	s.must(rollout.Succeeded, run("op4", "4", 4, rollout.Limits{}))
+	s.becomes("llm", "4", 6) // an autoscaler's size, not the chart's
+}
+
+// scaleGroups lets an autoscaler own the set's size, and does what it would.
+func (s *site) scaleGroups(n int32) {
+	s.t.Helper()
+	h := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "llm"}, Spec: autoscalingv2.HorizontalPodAutoscalerSpec{MaxReplicas: 5,
+		ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: groups.GroupVersion().String(), Kind: "LeaderWorkerSet", Name: "llm"}}}
+	if _, err := s.c.Kube().AutoscalingV2().HorizontalPodAutoscalers(s.ns).Create(s.t.Context(), h, metav1.CreateOptions{}); err != nil {
+		s.t.Fatal(err)
+	}
+	patch := fmt.Sprintf(`{"spec":{"replicas":%d}}`, n)
+	if _, err := s.c.dyn.Resource(groups).Namespace(s.ns).Patch(s.t.Context(), "llm", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.becomes("llm", "2", 2*int(n))
 }
 
 // groupsAsCharted wants the chart's partition and surge, and nothing of ours.

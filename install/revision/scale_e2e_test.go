@@ -24,7 +24,7 @@ import (
 )
 
 // TestEdge79Scale: the API server is asked a bounded number of times a second and the program stays small, however many pools and replicas
-// there are. WCBUNDLE_TEST_SCALE=100x50 is the whole size: all pools are staged and held, and the first ten rolled, which takes ten minutes on
+// there are. WCBUNDLE_TEST_SCALE=100x50 is the whole size: all pools are staged and held, and the first ten rolled, which takes six minutes on
 // two cores. Here it is 10 pools of 10.
 func TestEdge79Scale(t *testing.T) {
 	pools, replicas := 10, 10

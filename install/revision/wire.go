@@ -1,6 +1,7 @@
 package revision
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -155,23 +156,19 @@ func (c *Client) scaled(ctx context.Context) (map[rollout.Workload]int64, error)
 	}
 	out := map[rollout.Workload]int64{}
 	for _, h := range list.Items {
-		ref := h.Spec.ScaleTargetRef
-		w := rollout.Workload{Kind: ref.Kind, Name: ref.Name}
-		var n *int32
-		switch ref.Kind {
-		case "Deployment":
-			d, err := c.kube.AppsV1().Deployments(c.namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-			if err == nil {
-				n = d.Spec.Replicas
-			}
-		case "StatefulSet":
-			s, err := c.kube.AppsV1().StatefulSets(c.namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-			if err == nil {
-				n = s.Spec.Replicas
-			}
+		o := &unstructured.Unstructured{}
+		o.SetAPIVersion(cmp.Or(h.Spec.ScaleTargetRef.APIVersion, "apps/v1"))
+		o.SetKind(h.Spec.ScaleTargetRef.Kind)
+		o.SetName(h.Spec.ScaleTargetRef.Name)
+		live, err := c.live(ctx, o)
+		if err != nil {
+			return nil, err
 		}
-		if n != nil { // an autoscaler without its workload owns nothing yet
-			out[w] = int64(*n)
+		if live == nil {
+			continue // it owns nothing yet
+		}
+		if n, found, err := unstructured.NestedInt64(live.Object, "spec", "replicas"); found && err == nil {
+			out[rollout.WorkloadOf(o)] = n
 		}
 	}
 	return out, nil
