@@ -64,6 +64,18 @@ interop() {
   (cd e2e/interop && "${alone[@]}" bash -c 'ip link set lo up; exec "$@"' interop "$work/interop.test" -test.v -test.timeout 20m)
 }
 
+# tool NAME PACKAGE [FLAGS] builds what e2e/cluster/NAME pins, once, and prints its path.
+tool() {
+  local name=$1 package=$2 dir
+  shift 2
+  dir=$CACHE/$name-$(cat "e2e/cluster/$name"/go.{mod,sum} | md5sum | cut -c1-12)
+  if [ ! -x "$dir/$name" ]; then
+    say "building $package, once: about 3 minutes on 2 cores"
+    (cd "e2e/cluster/$name" && go build -ldflags '-s -w' "$@" -o "$dir/$name" "$package") >&2
+  fi
+  echo "$dir/$name"
+}
+
 # plane brings up a control plane with simulated nodes and runs the packages that only need controllers.
 plane() {
   say "a control plane with simulated nodes: about 4 minutes"
@@ -71,16 +83,16 @@ plane() {
   SITE=plane NODES=0 KWOK_NODES=4 KWOK_TAINT=0 KWOK_PODS=1000 e2e/cluster/up.sh >"$work/site.env"
   # The addresses of simulated pods are this machine's: gates that ask them reach the test.
   nsenter "--net=$(setting NETNS)" ip route add local 10.200.0.0/16 dev lo
-  local lws crd
-  lws=$CACHE/lws-$(md5sum e2e/cluster/lws/go.mod | cut -c1-12)
-  if [ ! -x "$lws/lws" ]; then
-    say "building the LeaderWorkerSet controller, once: about 3 minutes on 2 cores"
-    (cd e2e/cluster/lws && go build -ldflags '-s -w' -o "$lws/lws" sigs.k8s.io/lws/cmd)
-  fi
-  crd=$(cd e2e/cluster/lws && go list -m -f '{{.Dir}}' sigs.k8s.io/lws)/config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml
-  export WCBUNDLE_TEST_LWS=$lws/lws WCBUNDLE_TEST_LWS_CRD=$crd
+  WCBUNDLE_TEST_LWS=$(tool lws sigs.k8s.io/lws/cmd)
+  WCBUNDLE_TEST_LWS_CRD=$(cd e2e/cluster/lws && go list -m -f '{{.Dir}}' sigs.k8s.io/lws)/config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml
+  WCBUNDLE_TEST_PROMETHEUS=$(tool prometheus github.com/prometheus/prometheus/cmd/prometheus -tags remove_all_sd)
+  export WCBUNDLE_TEST_LWS WCBUNDLE_TEST_LWS_CRD WCBUNDLE_TEST_PROMETHEUS
+  WCBUNDLE_TEST_KUBECONFIG=$(setting KUBECONFIG)
+  export WCBUNDLE_TEST_KUBECONFIG
+  go test -c -tags e2e -o "$work/policy.test" ./install
+  (cd install && nsenter "--net=$(setting NETNS)" "$work/policy.test" -test.v -test.run Policy -test.timeout 5m)
   go test -c -tags e2e -o "$work/plane.test" ./install/revision
-  (cd install/revision && WCBUNDLE_TEST_PODNET=1 WCBUNDLE_TEST_KUBECONFIG=$(setting KUBECONFIG) nsenter "--net=$(setting NETNS)" "$work/plane.test" -test.v -test.parallel 4 -test.timeout 15m)
+  (cd install/revision && WCBUNDLE_TEST_PODNET=1 nsenter "--net=$(setting NETNS)" "$work/plane.test" -test.v -test.parallel 4 -test.timeout 15m)
   SITE=plane e2e/cluster/down.sh >&2
   cluster=no
 }

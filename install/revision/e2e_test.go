@@ -35,6 +35,19 @@ type site struct {
 	log []string
 }
 
+// needs is what e2e/run.sh plane sets; a test that finds it missing fails where CI is true, and is skipped elsewhere.
+func needs(t *testing.T, variable string) string {
+	t.Helper()
+	v := os.Getenv(variable)
+	switch {
+	case v == "" && os.Getenv("CI") == "true":
+		t.Fatal(variable + " is not set")
+	case v == "":
+		t.Skip(variable + " is not set: e2e/run.sh plane sets it")
+	}
+	return v
+}
+
 func newSite(t *testing.T) *site {
 	t.Helper()
 	file := os.Getenv("WCBUNDLE_TEST_KUBECONFIG")

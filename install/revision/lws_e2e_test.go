@@ -161,14 +161,8 @@ spec:
 // runLWS starts the controller for this namespace, and stops it with the test.
 func (s *site) runLWS() {
 	s.t.Helper()
-	program, crd := os.Getenv("WCBUNDLE_TEST_LWS"), os.Getenv("WCBUNDLE_TEST_LWS_CRD")
-	if program == "" || crd == "" {
-		if os.Getenv("CI") != "" {
-			s.t.Fatal("WCBUNDLE_TEST_LWS and WCBUNDLE_TEST_LWS_CRD are not set")
-		}
-		s.t.Skip("WCBUNDLE_TEST_LWS, the controller, and WCBUNDLE_TEST_LWS_CRD are not set: e2e/run.sh plane sets them")
-	}
-	s.applyCRD(crd)
+	program := needs(s.t, "WCBUNDLE_TEST_LWS")
+	s.applyCRD(needs(s.t, "WCBUNDLE_TEST_LWS_CRD"))
 	dir := s.t.TempDir()
 	ca, port := writeCert(s.t, dir), freePort(s.t)
 	s.webhooks(ca, port)
