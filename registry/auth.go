@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 
@@ -105,13 +106,27 @@ func (s *session) Do(r *http.Request) (*http.Response, error) {
 	}
 	resp, err := s.auth.Do(r)
 	if err != nil {
-		return nil, s.denied(r, t, err)
+		return nil, s.denied(r, t, withoutQuery(err))
 	}
 	if refusal(resp.StatusCode) && (resp.Request == nil || s.border.isRegistry(resp.Request.URL)) {
 		defer resp.Body.Close()
 		return nil, s.refused(&DeniedError{Status: resp.StatusCode, Again: given && resp.StatusCode == http.StatusUnauthorized, Detail: detail(resp)})
 	}
 	return resp, nil
+}
+
+// withoutQuery takes the query off the addresses that an error names: in it are the registry's own state of an upload, signatures of a
+// store and what a token is asked for, which nobody should read in a log.
+func withoutQuery(err error) error {
+	for e := err; e != nil; {
+		var at *url.Error
+		if !errors.As(e, &at) {
+			break
+		}
+		at.URL, _, _ = strings.Cut(at.URL, "?")
+		e = at.Err
+	}
+	return err
 }
 
 // keepBody holds a manifest in memory, so that it can be sent again when the registry has asked for credentials. Blobs are streams.

@@ -327,6 +327,31 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// TestNoStateInErrors: a connection that breaks is told without what the registry put into the address of the upload.
+func TestNoStateInErrors(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodHead:
+			w.WriteHeader(http.StatusNotFound)
+		case http.MethodPost:
+			w.Header().Set("Location", r.URL.Path+"1?_state=topsecret")
+			w.WriteHeader(http.StatusAccepted)
+		default:
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer srv.Close()
+	r, err := New(Options{Host: strings.TrimPrefix(srv.URL, "http://")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, d := randomBlob(1000)
+	err = r.Upload(t.Context(), &Upload{Repo: "a/b", Blob: d, Open: (&seekable{b: b}).open})
+	if err == nil || strings.Contains(err.Error(), "topsecret") || !strings.Contains(err.Error(), "/v2/a/b") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestMarked takes a hash back to many places, and wants what a hash of the bytes up to there gives.
 func TestMarked(t *testing.T) {
 	b, _ := randomBlob(3*markEvery + 5)
