@@ -51,8 +51,9 @@ func (r *run) act(ctx context.Context, s State, a Action) (Event, error) {
 
 func (r *run) expand(ctx context.Context) (Event, error) {
 	err := r.Releaser.ExpandCRDs(ctx)
-	if err != nil && ctx.Err() == nil {
-		return Event{Kind: EvStageFailed, Reason: err.Error()}, nil
+	var bad *StageError
+	if errors.As(err, &bad) {
+		return Event{Kind: EvStageFailed, Reason: bad.Err.Error()}, nil
 	}
 	return Event{Kind: EvCRDs}, err
 }

@@ -249,23 +249,23 @@ func restarts(pods []corev1.Pod) int {
 // terminatingGPU: the memory of a GPU is free only when the old pod is gone.
 func terminatingGPU(pods []corev1.Pod) bool {
 	for i := range pods {
-		if pods[i].DeletionTimestamp != nil && gpus(&pods[i].Spec) > 0 {
+		if pods[i].DeletionTimestamp != nil && hasDevice(&pods[i].Spec) {
 			return true
 		}
 	}
 	return false
 }
 
-func gpus(spec *corev1.PodSpec) int64 {
-	var n int64
+// hasDevice tells that a pod has a GPU or another device of its node's: what a name with a domain stands for.
+func hasDevice(spec *corev1.PodSpec) bool {
 	for _, c := range spec.Containers {
 		for name, q := range c.Resources.Limits {
-			if strings.HasPrefix(string(name), "nvidia.com/") {
-				n += q.Value()
+			if strings.Contains(string(name), "/") && !q.IsZero() {
+				return true
 			}
 		}
 	}
-	return n
+	return false
 }
 
 func replicas(r *int32) int32 {

@@ -205,14 +205,55 @@ func TestEdge18Edge19Edge20Slots(t *testing.T) {
 		need string
 		want int64
 	}{
-		"18: none is free":                         {[]corev1.Pod{on("a", "4", false), on("b", "4", false), on("c", "4", false)}, "4", 0},
-		"19: six are free, no four on one node":    {[]corev1.Pod{on("a", "2", false), on("b", "2", false), on("c", "2", false)}, "4", 0},
-		"20: a pod that is going has its GPUs":     {[]corev1.Pod{on("a", "4", true), on("b", "4", false), on("c", "4", false)}, "4", 0},
-		"two nodes are free":                       {[]corev1.Pod{on("a", "4", false)}, "4", 2},
-		"no GPU is asked for: room is no question": {nil, "0", 1},
+		"18: none is free":                      {[]corev1.Pod{on("a", "4", false), on("b", "4", false), on("c", "4", false)}, "4", 0},
+		"19: six are free, no four on one node": {[]corev1.Pod{on("a", "2", false), on("b", "2", false), on("c", "2", false)}, "4", 0},
+		"20: a pod that is going has its GPUs":  {[]corev1.Pod{on("a", "4", true), on("b", "4", false), on("c", "4", false)}, "4", 0},
+		"two nodes are free":                    {[]corev1.Pod{on("a", "4", false)}, "4", 2},
 	} {
 		if got := freeSlots(three, tc.pods, spec(tc.need)); got != tc.want {
 			t.Errorf("%s: %d slots, want %d", name, got, tc.want)
 		}
 	}
+	if freeSlots(three, nil, &corev1.PodSpec{Containers: []corev1.Container{{}}}) == 0 {
+		t.Error("no room for a pod that asks for nothing")
+	}
 }
+
+// TestEdge18SlotsForThisPod: GPUs that are free are no slot where the pod may not run, or lacks something else there.
+func TestEdge18SlotsForThisPod(t *testing.T) {
+	list := func(gpu, cpu string) corev1.ResourceList {
+		return corev1.ResourceList{gpuName: resource.MustParse(gpu), corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourcePods: resource.MustParse("2")}
+	}
+	node := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: map[string]string{"gpu": "l40"}}, Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "gpu", Effect: corev1.TaintEffectNoSchedule}}},
+		Status: corev1.NodeStatus{Allocatable: list("4", "8"), Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
+	good := corev1.PodSpec{Tolerations: []corev1.Toleration{{Key: "gpu", Operator: corev1.TolerationOpExists}}, NodeSelector: map[string]string{"gpu": "l40"},
+		Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{gpuName: resource.MustParse("1")}, Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}}
+	busy := corev1.Pod{Spec: good, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+	busy.Spec.NodeName = "a"
+	for name, tc := range map[string]struct {
+		change func(*corev1.PodSpec)
+		pods   []corev1.Pod
+		want   int64
+	}{
+		"two, by their CPUs":  {func(*corev1.PodSpec) {}, nil, 2},
+		"one is there":        {func(*corev1.PodSpec) {}, []corev1.Pod{busy}, 1},
+		"the node is full":    {func(*corev1.PodSpec) {}, []corev1.Pod{busy, busy}, 0},
+		"a taint":             {func(s *corev1.PodSpec) { s.Tolerations = nil }, nil, 0},
+		"another kind of GPU": {func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{"gpu": "a100"} }, nil, 0},
+		"its affinity": {func(s *corev1.PodSpec) {
+			s.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "gpu", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"l40"}}}}}}}}
+		}, nil, 0},
+		"a part of a GPU": {func(s *corev1.PodSpec) {
+			s.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{"nvidia.com/mig-1g.5gb": resource.MustParse("1")}}}}
+		}, nil, 0},
+	} {
+		spec := good.DeepCopy()
+		tc.change(spec)
+		if got := freeSlots([]corev1.Node{node}, tc.pods, spec); got != tc.want {
+			t.Errorf("%s: %d slots, want %d", name, got, tc.want)
+		}
+	}
+}
+
+const gpuName = corev1.ResourceName("nvidia.com/gpu")

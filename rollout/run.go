@@ -20,7 +20,8 @@ const patience = 10 * time.Minute
 
 // Releaser makes revisions. It belongs to one operation and knows its chart and values.
 type Releaser interface {
-	// ExpandCRDs applies the chart's CRDs and waits until they are served.
+	// ExpandCRDs applies the chart's CRDs and waits until they are served. A *StageError ends the operation before anything else is
+	// changed; after another error it is tried again.
 	ExpandCRDs(ctx context.Context) error
 	// Stage makes the revision that follows r.Before, or finds it made already, or finishes what was left half made; the
 	// result is one revision. An error that says what became of the cluster is a *StageError.

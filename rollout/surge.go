@@ -3,40 +3,101 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
+	resourcehelper "k8s.io/component-helpers/resource"
+	schedulinghelper "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
-const (
-	surgeAuto = "auto"
-	gpuName   = corev1.ResourceName("nvidia.com/gpu")
-)
+const surgeAuto = "auto"
 
-// freeSlots counts how many more pods of a spec's GPUs fit, node by node: six free GPUs on three nodes are no slot for
-// four. A pod that is terminating still has its GPUs.
+// freeSlots counts how many more pods of a spec fit, node by node: six free GPUs on three nodes are no slot for four. A pod that is
+// terminating still has its own. What the scheduler asks of a node is asked here, too: the node's selector, affinity and taints, and every
+// resource; inter-pod affinity and spreading are not.
 func freeSlots(nodes []corev1.Node, pods []corev1.Pod, spec *corev1.PodSpec) int64 {
-	need := gpus(spec)
-	if need == 0 {
-		return 1
-	}
-	used := map[string]int64{}
+	like := &corev1.Pod{Spec: *spec}
+	need := requests(like)
+	used := map[string]corev1.ResourceList{}
 	for i := range pods {
-		if ph := pods[i].Status.Phase; ph != corev1.PodSucceeded && ph != corev1.PodFailed {
-			used[pods[i].Spec.NodeName] += gpus(&pods[i].Spec)
+		if ph := pods[i].Status.Phase; ph != corev1.PodSucceeded && ph != corev1.PodFailed && pods[i].Spec.NodeName != "" {
+			used[pods[i].Spec.NodeName] = plus(used[pods[i].Spec.NodeName], requests(&pods[i]))
 		}
 	}
 	var slots int64
 	for i := range nodes {
-		n := &nodes[i]
-		if n.Spec.Unschedulable || !nodeReady(n) || !labels.SelectorFromSet(spec.NodeSelector).Matches(labels.Set(n.Labels)) {
+		if admits(&nodes[i], like) {
+			slots += fits(nodes[i].Status.Allocatable, used[nodes[i].Name], need)
+		}
+	}
+	return slots
+}
+
+// requests are what a pod asks of its node, itself included. Templates say only limits where the API server would take them for requests.
+func requests(p *corev1.Pod) corev1.ResourceList {
+	p = p.DeepCopy()
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			r := &list[i].Resources
+			r.Requests = maps.Clone(r.Requests)
+			if r.Requests == nil {
+				r.Requests = corev1.ResourceList{}
+			}
+			for name, q := range r.Limits {
+				if _, said := r.Requests[name]; !said {
+					r.Requests[name] = q
+				}
+			}
+		}
+	}
+	return plus(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{}), corev1.ResourceList{corev1.ResourcePods: resource.MustParse("1")})
+}
+
+func plus(a, b corev1.ResourceList) corev1.ResourceList {
+	out := maps.Clone(a)
+	if out == nil {
+		out = corev1.ResourceList{}
+	}
+	for name, q := range b {
+		sum := out[name].DeepCopy()
+		sum.Add(q)
+		out[name] = sum
+	}
+	return out
+}
+
+// admits tells whether the scheduler would look at a node for a pod.
+func admits(n *corev1.Node, p *corev1.Pod) bool {
+	if n.Spec.Unschedulable || !nodeReady(n) {
+		return false
+	}
+	if ok, err := nodeaffinity.GetRequiredNodeAffinity(p).Match(n); !ok || err != nil {
+		return false
+	}
+	_, barred := schedulinghelper.FindMatchingUntoleratedTaint(logr.Discard(), n.Spec.Taints, p.Spec.Tolerations, func(t *corev1.Taint) bool {
+		return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
+	}, false)
+	return !barred
+}
+
+// fits is how many more pods a node has room for. A node that does not say how many pods it takes is not asked.
+func fits(all, used, need corev1.ResourceList) int64 {
+	slots := int64(math.MaxInt32)
+	for name, q := range need {
+		has, said := all[name]
+		if q.IsZero() || name == corev1.ResourcePods && !said {
 			continue
 		}
-		q := n.Status.Allocatable[gpuName]
-		slots += max(q.Value()-used[n.Name], 0) / need
+		free := has.DeepCopy()
+		free.Sub(used[name])
+		slots = min(slots, max(free.MilliValue(), 0)/q.MilliValue())
 	}
 	return slots
 }

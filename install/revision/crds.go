@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/wordcab/wcbundle/rollout"
 )
 
 const (
@@ -31,7 +34,25 @@ var crdAt = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: 
 // ExpandCRDs applies the CRDs of the chart's crds folder by server-side apply and waits until they are established. Those among its
 // templates are Helm's to apply; they are judged and kept with the others. Nothing is applied if any of them would narrow; what is there of
 // them, and their objects, is kept in Secrets first.
+// What would not be otherwise the next time is a rollout.StageError.
 func (o *Operation) ExpandCRDs(ctx context.Context) error {
+	err := o.expandCRDs(ctx)
+	if err == nil || passing(err) || ctx.Err() != nil {
+		return err
+	}
+	return &rollout.StageError{Err: err}
+}
+
+// passing tells that an error says something about the API server, not about what was asked of it.
+func passing(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) { // it answered all the time that it was waited for
+		return false
+	}
+	return errors.As(err, new(*url.Error)) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) || apierrors.IsTooManyRequests(err) ||
+		apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err)
+}
+
+func (o *Operation) expandCRDs(ctx context.Context) error {
 	set, err := o.crds(ctx)
 	if err != nil || len(set.folder)+len(set.templates) == 0 {
 		return err

@@ -1,9 +1,14 @@
 package revision
 
 import (
+	"context"
+	"fmt"
+	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -89,6 +94,26 @@ func TestCRDCompatibility(t *testing.T) {
 	} {
 		if got := strings.Join(narrowed(tc.old, tc.target), "; "); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// TestPassing: an API server that is away is waited for; what it refuses, it would refuse again.
+func TestPassing(t *testing.T) {
+	away := &url.Error{Op: "Get", URL: "https://site", Err: syscall.ECONNREFUSED}
+	for name, tc := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"away":               {fmt.Errorf("reading CRD x: %w", away), true},
+		"starting":           {apierrors.NewServiceUnavailable("not yet"), true},
+		"busy":               {apierrors.NewTooManyRequests("later", 1), true},
+		"narrowed":           {fmt.Errorf("%w: field x", ErrNarrowed), false},
+		"refused":            {apierrors.NewForbidden(crdAt.GroupResource(), "x", nil), false},
+		"waited for in vain": {fmt.Errorf("waiting for CRD x: %w", context.DeadlineExceeded), false},
+	} {
+		if got := passing(tc.err); got != tc.want {
+			t.Errorf("%s: %t", name, got)
 		}
 	}
 }
