@@ -172,10 +172,8 @@ func (r *Record) Adopt(ctx context.Context, found Traces, a *Access, by, reason 
 	if err != nil {
 		return err
 	}
-	cur, ok := revision.Current(history)
-	l := r.ofVersion(cur.Bundle)
-	if ok && l != nil {
-		r.Installed = &Installed{Version: l.Version, Head: l.Head, Release: found.Installed[0], Namespace: a.Namespace, Revision: cur.Number, At: cur.Updated}
+	if cur, ok := revision.Current(history); ok {
+		r.nowRuns(cur.Bundle, Installed{Release: found.Installed[0], Namespace: a.Namespace, Revision: cur.Number, At: cur.Updated})
 	}
 	return nil
 }

@@ -103,8 +103,7 @@ func installed(ctx context.Context, t Target, opt ApplyOptions, out rollout.Outc
 	if err != nil || out.Phase != rollout.Succeeded {
 		return err
 	}
-	t.Record.Installed = &Installed{Version: p.Version, Head: p.verified.Head(), Release: p.Release, Namespace: t.Access.Namespace,
-		Revision: out.Revision, At: t.Now.UTC().Truncate(time.Second)}
+	t.Record.nowRuns(p.Version, Installed{Release: p.Release, Namespace: t.Access.Namespace, Revision: out.Revision, At: t.Now})
 	return opt.Store.Save(ctx, t.Record)
 }
 

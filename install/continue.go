@@ -51,7 +51,10 @@ func Continue(ctx context.Context, t Target, abort string, opt ApplyOptions) (ro
 	}
 	out, err := rollout.Resume(ctx, e, rollout.ResumeOptions{Accept: opt.Accept, Reason: opt.Reason, Limits: opt.Limits, Promote: opt.Promote})
 	if op.Type == rollout.TypeRollback {
-		return out, err
+		if err != nil || out.Phase != rollout.Succeeded {
+			return out, err
+		}
+		return out, ranBack(ctx, t, opt, op.Bundle.Version, release, out.Revision)
 	}
 	return out, installed(ctx, t, opt, out, err, p)
 }

@@ -314,11 +314,11 @@ func Rollback(ctx context.Context, t Target, r *RollbackPlan, opt ApplyOptions) 
 	if err != nil || out.Phase != rollout.Succeeded {
 		return out, err
 	}
-	for _, l := range t.Record.Loads {
-		if l.Version == r.To.Bundle {
-			t.Record.Installed = &Installed{Version: l.Version, Head: l.Head, Release: r.Release, Namespace: t.Access.Namespace,
-				Revision: out.Revision, At: t.Now.UTC().Truncate(time.Second)}
-		}
-	}
-	return out, opt.Store.Save(ctx, t.Record)
+	return out, ranBack(ctx, t, opt, r.To.Bundle, r.Release, out.Revision)
+}
+
+// ranBack raises the record after a way back.
+func ranBack(ctx context.Context, t Target, opt ApplyOptions, version, release string, number int) error {
+	t.Record.nowRuns(version, Installed{Release: release, Namespace: t.Access.Namespace, Revision: number, At: t.Now})
+	return opt.Store.Save(ctx, t.Record)
 }

@@ -85,6 +85,13 @@ func target(c *cli.Context) (install.Target, *site, error) {
 	if t.Scratch == "" {
 		t.Scratch = os.TempDir()
 	}
+	if news, err := install.Observe(c.Context, t); err != nil {
+		return t, nil, err
+	} else if news {
+		if err := s.store.Save(c.Context, t.Record); err != nil {
+			return t, nil, err
+		}
+	}
 	for _, f := range c.StringSlice("values") {
 		raw, err := os.ReadFile(f)
 		if err != nil {

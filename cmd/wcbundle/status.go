@@ -1,18 +1,15 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/wordcab/wcbundle/bundle"
 	"github.com/wordcab/wcbundle/install"
@@ -52,6 +49,15 @@ func runStatus(c *cli.Context) error {
 	}
 	if c.Bool("watch") {
 		return watch(c)
+	}
+	if s.access != nil {
+		reg, err := s.registry(c)
+		if err != nil {
+			return err
+		}
+		if _, err := install.Observe(c.Context, install.Target{Access: s.access, Registry: reg, Record: s.record}); err != nil {
+			return err
+		}
 	}
 	st, err := readStatus(c, s)
 	if err != nil {
@@ -184,150 +190,6 @@ func heldNext(heldFor string) string {
 }
 
 // waitingText is what a pool waits for.
-func waitingText(p rollout.PoolState) string {
-	if p.Waiting == "" || p.State == rollout.PoolDone || p.State == rollout.PoolWaiting {
-		return ""
-	}
-	return "  " + p.Waiting
-}
-
-func gateText(results []rollout.GateResult) string {
-	var out []string
-	for _, r := range results {
-		out = append(out, fmt.Sprintf("%s %s", r.ID, r.Verdict))
-	}
-	if len(out) == 0 {
-		return ""
-	}
-	return " (" + strings.Join(out, ", ") + ")"
-}
-
-// watch follows the operation until it ends: a view that redraws on a terminal, a line per change when piped, NDJSON with
-// -o json. It only reads, so anyone may watch an operation that runs elsewhere.
-func watch(c *cli.Context) error {
-	f, ok := c.App.Writer.(*os.File)
-	v := &view{w: c.App.Writer, tty: ok && term.IsTerminal(int(f.Fd())), json: c.String("output") == "json"}
-	for {
-		s, err := openSite(c)
-		if err != nil {
-			return err
-		}
-		st, err := readStatus(c, s)
-		if err != nil {
-			return err
-		}
-		if st.Operation == nil {
-			return errors.New("no operation has run at this site yet")
-		}
-		if err := v.draw(st); err != nil {
-			return err
-		}
-		if op := st.Operation; op.Phase.Terminal() || op.Phase == rollout.Held {
-			return watched(op)
-		}
-		select {
-		case <-c.Context.Done():
-			return c.Context.Err()
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// watched gives the exit code that the operation's own run gave.
-func watched(op *rollout.State) error {
-	if op.Phase == rollout.Succeeded {
-		return nil
-	}
-	out := rollout.Outcome{Phase: op.Phase, HeldFor: op.HeldFor, Reason: op.Why}
-	if op.Failure != nil {
-		out.Pool, out.Gate, out.Reason = op.Failure.Pool, op.Failure.Gate, op.Failure.Reason
-	}
-	return outcomeError{out}
-}
-
-// view prints states of an operation as they change.
-type view struct {
-	w     io.Writer
-	tty   bool
-	json  bool
-	last  string
-	lines int
-}
-
-func (v *view) draw(st siteStatus) error {
-	var text strings.Builder
-	op := st.Operation
-	fmt.Fprintf(&text, "%s %s to %s: %s\n", op.ID, op.Type, op.Bundle.Version, op.Phase)
-	for _, p := range op.Pools {
-		fmt.Fprintf(&text, "  %-16s %s%s%s\n", p.Name, poolText(p.State, p.Ready, p.Total), gateText(p.Results), waitingText(p))
-		for _, l := range p.Lacks {
-			fmt.Fprintf(&text, "    not fetched: %s\n", l)
-		}
-	}
-	if op.Phase == rollout.Held {
-		fmt.Fprintf(&text, "  on hold: %s\n  next: %s\n", op.Why, heldNext(op.HeldFor))
-	}
-	if op.Failure != nil {
-		fmt.Fprintf(&text, "  failed: pool %s, gate %s: %s\n", op.Failure.Pool, op.Failure.Gate, op.Failure.Reason)
-	}
-	if text.String() == v.last {
-		return nil
-	}
-	before := v.last
-	v.last = text.String()
-	switch {
-	case v.json:
-		return json.NewEncoder(v.w).Encode(op)
-	case v.tty:
-		if v.lines > 0 {
-			fmt.Fprintf(v.w, "\033[%dA\033[J", v.lines)
-		}
-		shown := cutLines(v.last, v.width())
-		v.lines = strings.Count(shown, "\n")
-		_, err := io.WriteString(v.w, shown)
-		return err
-	}
-	return v.changed(before)
-}
-
-// width is the terminal's; a line that wrapped would not be drawn over.
-func (v *view) width() int {
-	if f, ok := v.w.(*os.File); ok {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
-			return w
-		}
-	}
-	return 80
-}
-
-// cutLines cuts each line to so many characters.
-func cutLines(text string, width int) string {
-	lines := strings.Split(text, "\n")
-	for i, l := range lines {
-		if r := []rune(l); len(r) >= width {
-			lines[i] = string(r[:width-2]) + "…"
-		}
-	}
-	return strings.Join(lines, "\n")
-}
-
-// changed prints the lines that are new since the last look, with the time.
-func (v *view) changed(before string) error {
-	old := map[string]bool{}
-	for _, l := range strings.Split(before, "\n") {
-		old[l] = true
-	}
-	for _, l := range strings.Split(strings.TrimSpace(v.last), "\n") {
-		if old[l] {
-			continue
-		}
-		if _, err := fmt.Fprintf(v.w, "%s %s\n", time.Now().Format("15:04:05"), strings.TrimSpace(l)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // historyRow is a revision with the operation that made it.
 type historyRow struct {
 	revision.Revision
