@@ -140,7 +140,7 @@ func actor(tool string) rollout.Actor {
 	if err != nil {
 		host = "unknown"
 	}
-	return rollout.Actor{User: fmt.Sprintf("uid %d", os.Getuid()), Host: host, Tool: "wcbundle " + tool}
+	return rollout.Actor{User: Who(), Host: host, Tool: "wcbundle " + tool}
 }
 
 // newID is unique and sorts by time.

@@ -293,45 +293,37 @@ func bringAround(ctx context.Context, a *Access, o detach.Options, job *batchv1.
 	for _, m := range []*metav1.ObjectMeta{&secret.ObjectMeta, &account.ObjectMeta, &role.ObjectMeta, &binding.ObjectMeta} {
 		m.OwnerReferences = owner
 	}
-	k, create := a.Kube, metav1.CreateOptions{FieldManager: "wcbundle"}
-	for _, one := range []struct {
-		what   string
-		drop   func() error
-		create func() error
-	}{
-		{"Secret", func() error { return k.CoreV1().Secrets(a.Namespace).Delete(ctx, secret.Name, metav1.DeleteOptions{}) },
-			func() error { _, err := k.CoreV1().Secrets(a.Namespace).Create(ctx, secret, create); return err }},
-		{"ServiceAccount", func() error {
-			return k.CoreV1().ServiceAccounts(a.Namespace).Delete(ctx, account.Name, metav1.DeleteOptions{})
-		},
-			func() error {
-				_, err := k.CoreV1().ServiceAccounts(a.Namespace).Create(ctx, account, create)
-				return err
-			}},
-		{"Role", func() error { return k.RbacV1().Roles(a.Namespace).Delete(ctx, role.Name, metav1.DeleteOptions{}) },
-			func() error { _, err := k.RbacV1().Roles(a.Namespace).Create(ctx, role, create); return err }},
-		{"RoleBinding", func() error {
-			return k.RbacV1().RoleBindings(a.Namespace).Delete(ctx, binding.Name, metav1.DeleteOptions{})
-		},
-			func() error { _, err := k.RbacV1().RoleBindings(a.Namespace).Create(ctx, binding, create); return err }},
-		{"ClusterRole", func() error { return k.RbacV1().ClusterRoles().Delete(ctx, clusterRole.Name, metav1.DeleteOptions{}) },
-			func() error { _, err := k.RbacV1().ClusterRoles().Create(ctx, clusterRole, create); return err }},
-		{"ClusterRoleBinding", func() error {
-			return k.RbacV1().ClusterRoleBindings().Delete(ctx, clusterBinding.Name, metav1.DeleteOptions{})
-		},
-			func() error {
-				_, err := k.RbacV1().ClusterRoleBindings().Create(ctx, clusterBinding, create)
-				return err
-			}},
+	core, rbac := a.Kube.CoreV1(), a.Kube.RbacV1()
+	for _, bring := range []func() error{
+		func() error { return replace(ctx, core.Secrets(a.Namespace), "Secret", secret) },
+		func() error { return replace(ctx, core.ServiceAccounts(a.Namespace), "ServiceAccount", account) },
+		func() error { return replace(ctx, rbac.Roles(a.Namespace), "Role", role) },
+		func() error { return replace(ctx, rbac.RoleBindings(a.Namespace), "RoleBinding", binding) },
+		func() error { return replace(ctx, rbac.ClusterRoles(), "ClusterRole", clusterRole) },
+		func() error { return replace(ctx, rbac.ClusterRoleBindings(), "ClusterRoleBinding", clusterBinding) },
 	} {
-		if err := one.drop(); err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("replacing the %s of an earlier run: %w", one.what, err)
-		}
-		if err := one.create(); err != nil {
-			return fmt.Errorf("making the run's %s (whoever starts a run may give it no right that they do not have): %w", one.what, err)
+		if err := bring(); err != nil {
+			return err
 		}
 	}
 	return roleGoesWithBinding(ctx, a, clusterRole.Name)
+}
+
+// replacer is a typed client of one kind.
+type replacer[T metav1.Object] interface {
+	Create(ctx context.Context, o T, opts metav1.CreateOptions) (T, error)
+	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
+}
+
+// replace makes an object of a run, in place of an earlier run's.
+func replace[T metav1.Object](ctx context.Context, at replacer[T], kind string, o T) error {
+	if err := at.Delete(ctx, o.GetName(), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("replacing the %s of an earlier run: %w", kind, err)
+	}
+	if _, err := at.Create(ctx, o, metav1.CreateOptions{FieldManager: "wcbundle"}); err != nil {
+		return fmt.Errorf("making the run's %s (whoever starts a run may give it no right that they do not have): %w", kind, err)
+	}
+	return nil
 }
 
 // roleGoesWithBinding: the run takes its own binding away at the end, and could not take away its role after that.

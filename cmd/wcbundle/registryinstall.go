@@ -128,7 +128,7 @@ func installRegistry(c *cli.Context) error {
 	}
 	if s.record != nil {
 		to := install.Address{Push: r.Push, Pull: r.Pull, CA: r.CA, InCluster: r.Namespace, RunTime: s.record.Registry.RunTime}
-		if len(s.record.UseRegistry(to, fmt.Sprintf("uid %d", os.Getuid()), time.Now())) > 0 {
+		if len(s.record.UseRegistry(to, install.Who(), time.Now())) > 0 {
 			if err := s.store.Save(c.Context, s.record); err != nil {
 				return err
 			}

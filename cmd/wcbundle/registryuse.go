@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -118,7 +117,7 @@ func use(c *cli.Context) error {
 	}
 	was := s.record.Registry
 	moved := was.Push != to.Push
-	s.record.UseRegistry(to, fmt.Sprintf("uid %d", os.Getuid()), time.Now())
+	s.record.UseRegistry(to, install.Who(), time.Now())
 	if err := s.store.Save(c.Context, s.record); err != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func trustAccept(c *cli.Context) error {
 	}
 	r := s.record
 	if c.IsSet("adopt") {
-		by := fmt.Sprintf("uid %d", os.Getuid())
+		by := install.Who()
 		if err := r.Adopt(c.Context, found, access, by, c.String("adopt"), time.Now()); err != nil {
 			return err
 		}
