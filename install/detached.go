@@ -145,7 +145,7 @@ func (d Detached) start(ctx context.Context, t Target, c *revision.Client, w det
 	if err != nil {
 		return err
 	}
-	groups, err := c.CRDGroups(d.Release, w.chart)
+	groups, err := c.CRDGroups(d.Release, w.chart, manifests...)
 	if err != nil {
 		return err
 	}

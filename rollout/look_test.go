@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -9,10 +11,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// group are pods of groups of two, ready or not.
+func group(ready ...bool) []corev1.Pod {
+	var out []corev1.Pod
+	for i, is := range ready {
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("llm-%d-%d", i/2, i%2), Labels: map[string]string{lwsGroup: strconv.Itoa(i / 2)}}}
+		if is {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
 // TestAssessGroups: groups are counted for the generation that the controller has seen, and up to the partition.
 func TestAssessGroups(t *testing.T) {
 	set := func(partition, observed, updated, ready, all string) string {
-		return "{kind: LeaderWorkerSet, apiVersion: leaderworkerset.x-k8s.io/v1, metadata: {name: llm, generation: 3}, spec: {replicas: 2, rolloutStrategy: {rollingUpdateConfiguration: {partition: " +
+		return "{kind: LeaderWorkerSet, apiVersion: leaderworkerset.x-k8s.io/v1, metadata: {name: llm, generation: 3}, spec: {replicas: 2, leaderWorkerTemplate: {size: 2}, rolloutStrategy: {rollingUpdateConfiguration: {partition: " +
 			partition + "}}}, status: {observedGeneration: " + observed + ", updatedReplicas: " + updated + ", readyReplicas: " + ready + ", replicas: " + all + "}}"
 	}
 	for name, tc := range map[string]struct {
@@ -28,8 +43,14 @@ func TestAssessGroups(t *testing.T) {
 		"the first step":     {set("1", "3", "1", "2", "2"), true, ""},
 		"not ready":          {set("0", "3", "2", "1", "2"), false, "1 of 2 ready"},
 	} {
-		got := assessLeaderWorkerSet(object(t, tc.text), nil, t0)
+		got := assessLeaderWorkerSet(object(t, tc.text), group(true, true, true, true), t0)
 		if got.Done != tc.done || !strings.Contains(got.Waiting, tc.waiting) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	ahead := object(t, set("0", "3", "2", "2", "2")) // a surge group that is gone is counted still
+	for name, pods := range map[string][]corev1.Pod{"a worker is not ready": group(true, true, true, false), "a worker is missing": group(true, true, true), "a group is missing": group(true, true)} {
+		if got := assessLeaderWorkerSet(ahead, pods, t0); got.Done || got.Ready != 1 || !strings.Contains(got.Waiting, "1 of 2 ready groups") {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

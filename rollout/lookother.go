@@ -14,6 +14,7 @@ import (
 // Labels that the LeaderWorkerSet controller puts on pods.
 const (
 	lwsName     = "leaderworkerset.sigs.k8s.io/name"
+	lwsGroup    = "leaderworkerset.sigs.k8s.io/group-index"
 	lwsWorker   = "leaderworkerset.sigs.k8s.io/worker-index"
 	lwsRevision = "leaderworkerset.sigs.k8s.io/template-revision-hash"
 )
@@ -36,6 +37,25 @@ func (c cluster) lookLeaderWorkerSet(ctx context.Context, w Workload, now time.T
 	return assessLeaderWorkerSet(live, news, now), podsWith(news, lwsWorker, "0"), nil
 }
 
+// readyGroups counts the groups of which so many pods are ready.
+func readyGroups(pods []corev1.Pod, size int) int {
+	ready := map[string]int{}
+	for i := range pods {
+		if pods[i].DeletionTimestamp == nil && podReady(&pods[i]) {
+			ready[pods[i].Labels[lwsGroup]]++
+		}
+	}
+	n := 0
+	for _, pods := range ready {
+		if pods >= size {
+			n++
+		}
+	}
+	return n
+}
+
+// assessLeaderWorkerSet says how far a released set is. Its status still counts groups of the surge for a moment when they are gone, so that
+// the pods of the new revision must be ready, too.
 func assessLeaderWorkerSet(live *unstructured.Unstructured, news []corev1.Pod, now time.Time) Seen {
 	get := func(otherwise int64, path ...string) int {
 		n, found, err := unstructured.NestedInt64(live.Object, path...)
@@ -47,7 +67,8 @@ func assessLeaderWorkerSet(live *unstructured.Unstructured, news []corev1.Pod, n
 	want, from := get(1, "spec", "replicas"), get(0, lwsUpdate("partition")...)
 	due := max(want-from, 0)
 	updated, ready, all := get(0, "status", "updatedReplicas"), get(0, "status", "readyReplicas"), get(0, "status", "replicas")
-	seen := Seen{Total: want, New: updated, Ready: min(updated, ready), Restarts: restarts(news)}
+	whole := readyGroups(news, get(1, "spec", "leaderWorkerTemplate", "size"))
+	seen := Seen{Total: want, New: updated, Ready: min(updated, ready, whole), Restarts: restarts(news)}
 	name := live.GetName()
 	observed := get(live.GetGeneration(), "status", "observedGeneration") >= int(live.GetGeneration())
 	switch {
@@ -59,8 +80,8 @@ func assessLeaderWorkerSet(live *unstructured.Unstructured, news []corev1.Pod, n
 		seen.Waiting = fmt.Sprintf("%s has %d of %d new groups", name, updated, due)
 	case all > want:
 		seen.Waiting = fmt.Sprintf("%s has %d groups too many", name, all-want)
-	case ready < want || all < want:
-		seen.Waiting = fmt.Sprintf("%s has %d of %d ready groups", name, ready, want)
+	case ready < want || all < want || whole < due:
+		seen.Waiting = fmt.Sprintf("%s has %d of %d ready groups", name, min(ready, want-due+whole), want)
 	case terminatingGPU(news):
 		seen.Waiting = name + " has an old pod that still holds a GPU"
 	default:

@@ -5,13 +5,11 @@ package revision
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -34,15 +32,7 @@ func (s *site) chartWith(version, name, text string) []byte {
 	} else {
 		ch.Files = append(ch.Files, f)
 	}
-	file, err := chartutil.Save(ch, s.t.TempDir())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return b
+	return packed(s.t, ch)
 }
 
 func (s *site) extra(versions ...string) string {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/wordcab/wcbundle/rollout"
 	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -84,15 +83,7 @@ func (s *site) chart(version string) []byte {
 		s.t.Fatal(err)
 	}
 	ch.Metadata.Version = version
-	file, err := chartutil.Save(ch, s.t.TempDir())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return b
+	return packed(s.t, ch)
 }
 
 func (s *site) pools() []rollout.Pool {
@@ -177,6 +168,30 @@ func (s *site) apply(id string, w want) rollout.Outcome {
 	}
 	return out
 }
+
+// applyMeanwhile applies, and does something once, in the middle.
+func (s *site) applyMeanwhile(id string, w want, when func(rollout.Progress) bool, do func()) rollout.Outcome {
+	s.t.Helper()
+	e, done := s.engine(s.request(w)), false
+	e.OnEvent = func(p rollout.Progress) {
+		s.note(p)
+		if !done && when(p) {
+			done = true
+			do()
+		}
+	}
+	out, err := rollout.Run(s.t.Context(), e, s.op(id, w))
+	if err != nil {
+		s.t.Fatalf("%s: %v", id, err)
+	}
+	if !done {
+		s.t.Errorf("%s: it came to nothing in the middle", id)
+	}
+	return out
+}
+
+// replacing tells that a pool of two is about to be replaced.
+func replacing(p rollout.Progress) bool { return p.State == rollout.PoolReplacing && p.Total == 2 }
 
 func (s *site) must(phase rollout.Phase, out rollout.Outcome) rollout.Outcome {
 	s.t.Helper()

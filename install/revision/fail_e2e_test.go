@@ -118,14 +118,8 @@ func TestEdge29Edge30NodeDrained(t *testing.T) {
 	pools := s.pools()
 	pools[0].MaxSurge, pools[0].MaxUnavailable = "0", "1" // one less than the budget wants
 	next := want{"1.1.0", tags("2", "2", "2"), pools}
-	e := s.engine(s.request(next))
-	drained := false
-	e.OnEvent = func(p rollout.Progress) {
-		s.note(p)
-		if p.Pool != "alpha" || p.State != rollout.PoolReplacing || drained {
-			return
-		}
-		drained = true
+	alphaReplaces := func(p rollout.Progress) bool { return p.Pool == "alpha" && p.State == rollout.PoolReplacing }
+	s.must(rollout.Succeeded, s.applyMeanwhile("op2", next, alphaReplaces, func() {
 		list, err := s.c.Kube().CoreV1().Pods(s.ns).List(t.Context(), metav1.ListOptions{LabelSelector: "app in (beta,gamma)"})
 		if err != nil {
 			t.Error(err)
@@ -138,15 +132,7 @@ func TestEdge29Edge30NodeDrained(t *testing.T) {
 		}
 		s.becomes("beta", "1", 2)
 		s.becomes("gamma", "1", 2)
-	}
-	out, err := rollout.Run(t.Context(), e, s.op("op2", next))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.must(rollout.Succeeded, out)
-	if !drained {
-		t.Error("nothing was drained")
-	}
+	}))
 	for _, app := range []string{"alpha", "beta", "gamma"} {
 		s.images(app, "2", 2)
 	}
@@ -204,14 +190,7 @@ func TestEdge50Recreated(t *testing.T) {
 	s := newSite(t)
 	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
 	next := want{"1.1.0", tags("2-bad", "2", "1"), s.pools()}
-	e := s.engine(s.request(next))
-	once := false
-	e.OnEvent = func(p rollout.Progress) {
-		s.note(p)
-		if p.State != rollout.PoolReplacing || p.Total != 2 || once {
-			return
-		}
-		once = true
+	out := s.must(rollout.Held, s.applyMeanwhile("op2", next, replacing, func() {
 		api := s.c.Kube().AppsV1().Deployments(s.ns)
 		d, err := api.Get(t.Context(), "beta", metav1.GetOptions{})
 		if err != nil {
@@ -227,12 +206,7 @@ func TestEdge50Recreated(t *testing.T) {
 		if _, err := api.Create(t.Context(), again, metav1.CreateOptions{}); err != nil {
 			t.Error(err)
 		}
-	}
-	out, err := rollout.Run(t.Context(), e, s.op("op2", next))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.must(rollout.Held, out)
+	}))
 	if out.HeldFor != rollout.HeldForDrift || !strings.Contains(out.Reason, "Deployment/beta") {
 		t.Errorf("outcome %+v", out)
 	}

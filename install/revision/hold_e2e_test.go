@@ -182,20 +182,7 @@ func TestEdge8ScaledToZero(t *testing.T) {
 	s := newSite(t)
 	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
 	next := want{"1.1.0", tags("2-bad", "1", "2"), s.pools()} // alpha never becomes ready
-	e := s.engine(s.request(next))
-	once := false
-	e.OnEvent = func(p rollout.Progress) {
-		s.note(p)
-		if p.State == rollout.PoolReplacing && p.Ready == 0 && p.Total == 2 && !once {
-			once = true
-			s.patch("StatefulSet", "gamma", `{"spec":{"replicas":0}}`)
-		}
-	}
-	out, err := rollout.Run(t.Context(), e, s.op("op2", next))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.must(rollout.Held, out)
+	out := s.must(rollout.Held, s.applyMeanwhile("op2", next, replacing, func() { s.patch("StatefulSet", "gamma", `{"spec":{"replicas":0}}`) }))
 	if out.HeldFor != rollout.HeldForDrift || !strings.Contains(out.Reason, "scaled to 0") {
 		t.Errorf("outcome %+v", out)
 	}
@@ -207,20 +194,9 @@ func TestEdge80LetGo(t *testing.T) {
 	s := newSite(t)
 	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
 	next := want{"1.1.0", tags("2-bad", "2", "1"), s.pools()}
-	e := s.engine(s.request(next))
-	once := false
-	e.OnEvent = func(p rollout.Progress) {
-		s.note(p)
-		if p.State == rollout.PoolReplacing && p.Total == 2 && !once {
-			once = true
-			s.patch("Deployment", "beta", `{"spec":{"paused":false,"template":{"metadata":{"annotations":{"by":"somebody"}}}},"metadata":{"annotations":{"bundle.wordcab.com/held-by":null}}}`)
-		}
-	}
-	out, err := rollout.Run(t.Context(), e, s.op("op2", next))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.must(rollout.Held, out)
+	out := s.must(rollout.Held, s.applyMeanwhile("op2", next, replacing, func() {
+		s.patch("Deployment", "beta", `{"spec":{"paused":false,"template":{"metadata":{"annotations":{"by":"somebody"}}}},"metadata":{"annotations":{"bundle.wordcab.com/held-by":null}}}`)
+	}))
 	if out.HeldFor != rollout.HeldForDrift || !strings.Contains(out.Reason, "Deployment/beta") || !strings.Contains(out.Reason, "somebody") {
 		t.Errorf("outcome %+v", out)
 	}
@@ -241,22 +217,12 @@ func TestEdge80LetGoCustom(t *testing.T) {
 	one := rollout.Workload{APIVersion: "story.wordcab.com/v1", Kind: "ModelPool", Name: "one"}
 	rule := &rollout.HoldRule{Set: []rollout.HoldField{{Path: ".spec.limit", Held: int64(1)}}}
 	next := want{"1.1.0", tags("2-bad", "1", "1", map[string]any{"limit": 20}), append(s.pools()[:1], rollout.Pool{Name: "models", Order: 40, Workloads: []rollout.Workload{one}, Hold: rule})}
-	e := s.engine(s.request(next))
-	once := false
-	e.OnEvent = func(p rollout.Progress) {
-		s.note(p)
-		if p.State == rollout.PoolReplacing && p.Total == 2 && !once {
-			once = true
-			if _, err := s.c.dyn.Resource(modelPools).Namespace(s.ns).Patch(t.Context(), "one", types.MergePatchType, []byte(`{"spec":{"limit":7}}`), metav1.PatchOptions{}); err != nil {
-				t.Error(err)
-			}
+	out := s.must(rollout.Held, s.applyMeanwhile("op2", next, replacing, func() {
+		if _, err := s.c.dyn.Resource(modelPools).Namespace(s.ns).Patch(t.Context(), "one", types.MergePatchType, []byte(`{"spec":{"limit":7}}`), metav1.PatchOptions{}); err != nil {
+			t.Error(err)
 		}
-	}
-	out, err := rollout.Run(t.Context(), e, s.op("op2", next))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.must(rollout.Held, out); out.HeldFor != rollout.HeldForDrift || !strings.Contains(out.Reason, "ModelPool/one was on hold and is not any more") {
+	}))
+	if out.HeldFor != rollout.HeldForDrift || !strings.Contains(out.Reason, "ModelPool/one was on hold and is not any more") {
 		t.Errorf("outcome %+v", out)
 	}
 	limit := func(want int64) {
@@ -372,25 +338,11 @@ func TestEdge44TwoAppliers(t *testing.T) {
 	s := newSite(t)
 	s.must(rollout.Succeeded, s.apply("op1", s.v1()))
 	next := want{"1.1.0", tags("2", "2", "2"), s.pools()}
-	e := s.engine(s.request(next))
-	asked := false
-	e.OnEvent = func(p rollout.Progress) {
-		s.note(p)
-		if p.Pool == "alpha" && !asked {
-			asked = true
-			other := s.engine(s.request(next))
-			other.Holder = "other-1"
-			if _, err := rollout.Run(t.Context(), other, s.op("op3", next)); !errors.Is(err, rollout.ErrLocked) || !strings.Contains(err.Error(), fmt.Sprintf("test-%d", os.Getpid())) {
-				t.Errorf("the second applier: %v", err)
-			}
+	s.must(rollout.Succeeded, s.applyMeanwhile("op2", next, func(p rollout.Progress) bool { return p.Pool == "alpha" }, func() {
+		other := s.engine(s.request(next))
+		other.Holder = "other-1"
+		if _, err := rollout.Run(t.Context(), other, s.op("op3", next)); !errors.Is(err, rollout.ErrLocked) || !strings.Contains(err.Error(), fmt.Sprintf("test-%d", os.Getpid())) {
+			t.Errorf("the second applier: %v", err)
 		}
-	}
-	out, err := rollout.Run(t.Context(), e, s.op("op2", next))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.must(rollout.Succeeded, out)
-	if !asked {
-		t.Error("there was no second applier")
-	}
+	}))
 }

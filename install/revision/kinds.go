@@ -48,8 +48,8 @@ func (c *Client) Kinds(manifests ...string) ([]detach.Kind, error) {
 // RunningManifest is the stored manifest of what runs, "" for none.
 func (c *Client) RunningManifest(release string) (string, error) { return c.deployedManifest(release) }
 
-// CRDGroups are the API groups of the CRDs of the chart that runs, and of one that is to run (nil for none).
-func (c *Client) CRDGroups(release string, chart []byte) ([]string, error) {
+// CRDGroups are the API groups of the CRDs of the chart that runs, of one that is to run (nil for none), and of manifests.
+func (c *Client) CRDGroups(release string, chart []byte, manifests ...string) ([]string, error) {
 	running, err := c.runningCRDs(release)
 	if err != nil && !errors.Is(err, ErrNoRelease) {
 		return nil, err
@@ -68,6 +68,13 @@ func (c *Client) CRDGroups(release string, chart []byte) ([]string, error) {
 			return nil, err
 		}
 		crds = append(crds, coming...)
+	}
+	for _, m := range manifests {
+		templates, err := crdsAmong(m)
+		if err != nil {
+			return nil, err
+		}
+		crds = append(crds, templates...)
 	}
 	var out []string
 	for _, crd := range crds {

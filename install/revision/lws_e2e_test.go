@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chartutil"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -147,15 +146,7 @@ spec:
       spec: {terminationGracePeriodSeconds: 0, containers: [{name: main, image: "example.invalid/llm:{{ .Values.tag }}"}]}
 `
 	ch := &chart.Chart{Metadata: &chart.Metadata{APIVersion: "v2", Name: "groups", Version: "1.0.0"}, Templates: []*chart.File{{Name: "templates/all.yaml", Data: []byte(text)}}}
-	file, err := chartutil.Save(ch, s.t.TempDir())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return Request{Chart: b, Values: map[string]any{"tag": tag}, Release: "story", Bundle: "1.0.0"}
+	return Request{Chart: packed(s.t, ch), Values: map[string]any{"tag": tag}, Release: "story", Bundle: "1.0.0"}
 }
 
 // runLWS starts the controller for this namespace, and stops it with the test.

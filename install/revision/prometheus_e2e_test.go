@@ -59,19 +59,8 @@ func TestEdge37PrometheusItself(t *testing.T) {
 		t.Errorf("baseline %+v", b)
 	}
 
-	worse := gated("1.2.0", "3")
-	e := s.engine(s.request(worse))
-	e.OnEvent = func(p rollout.Progress) {
-		s.note(p)
-		if p.Pool == "alpha" && p.State == rollout.PoolReplacing {
-			calls.set(50, 0.4)
-		}
-	}
-	out, err := rollout.Run(t.Context(), e, s.op("op3", worse))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.must(rollout.RolledBack, out); out.Gate != "err-rate" || !strings.Contains(out.Reason, "at most 1.5 times 0.") {
+	out := s.must(rollout.RolledBack, s.applyMeanwhile("op3", gated("1.2.0", "3"), replacing, func() { calls.set(50, 0.4) }))
+	if out.Gate != "err-rate" || !strings.Contains(out.Reason, "at most 1.5 times 0.") {
 		t.Errorf("outcome %+v", out)
 	}
 	s.images("alpha", "2", 2)
@@ -79,7 +68,7 @@ func TestEdge37PrometheusItself(t *testing.T) {
 	calls.are(0, 0)
 	quiet := gated("1.3.0", "4")
 	s.held("op4", quiet, "traffic is 0, below 1 it says nothing")
-	e = s.engine(s.request(quiet))
+	e := s.engine(s.request(quiet))
 	e.Pools, e.By = quiet.pools, "ops"
 	if out, err = rollout.Resume(t.Context(), e, rollout.ResumeOptions{Accept: []string{"err-rate"}, Reason: "no calls at night"}); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/wordcab/wcbundle/rollout"
+	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +20,12 @@ func storyChart(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return packed(t, ch)
+}
+
+// packed is a chart as an archive.
+func packed(t *testing.T, ch *chart.Chart) []byte {
+	t.Helper()
 	file, err := chartutil.Save(ch, t.TempDir())
 	if err != nil {
 		t.Fatal(err)

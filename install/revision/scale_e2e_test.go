@@ -18,7 +18,6 @@ import (
 
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
 
 	"github.com/wordcab/wcbundle/rollout"
 )
@@ -131,14 +130,7 @@ spec:
 {{- end }}
 `
 	ch := &chart.Chart{Metadata: &chart.Metadata{APIVersion: "v2", Name: "big", Version: "1.0.0"}, Templates: []*chart.File{{Name: "templates/all.yaml", Data: []byte(text)}}}
-	file, err := chartutil.Save(ch, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := packed(t, ch)
 	if _, err := loader.LoadArchive(bytes.NewReader(b)); err != nil {
 		t.Fatal(err)
 	}

@@ -153,23 +153,9 @@ func TestEdge83ScaledWhileHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := want{"1.1.0", tags("2-nopull", "1", "1"), s.pools()}
-	e := s.engine(s.request(w))
-	scaled := false
-	e.OnEvent = func(p rollout.Progress) {
-		s.note(p)
-		if p.Phase == rollout.Rehold && !scaled {
-			scaled = true
-			s.patch("Deployment", "alpha", `{"spec":{"replicas":5}}`)
-		}
-	}
-	out, err := rollout.Run(t.Context(), e, s.op("op2", w))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.must(rollout.RolledBack, out)
-	if !scaled {
-		t.Error("it was never scaled")
-	}
+	s.must(rollout.RolledBack, s.applyMeanwhile("op2", w, func(p rollout.Progress) bool { return p.Phase == rollout.Rehold }, func() {
+		s.patch("Deployment", "alpha", `{"spec":{"replicas":5}}`)
+	}))
 	s.becomes("alpha", "1", 5)
 	s.clean()
 }
