@@ -35,11 +35,15 @@ type podProxy struct {
 	client *http.Client
 }
 
+// newPodProxy asks with the operator's rights. No redirect is followed: it could lead anywhere, and the client would show its token there.
 func newPodProxy(cfg *rest.Config) (*podProxy, error) {
-	client, err := rest.HTTPClientFor(cfg)
+	shared, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("reaching the API server: %w", err)
 	}
+	client := new(http.Client)
+	*client = *shared // it may be http.DefaultClient
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	base, _, err := rest.DefaultServerUrlFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("reaching the API server: %w", err)

@@ -183,3 +183,26 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+// TestT53PodThatRedirects: a pod that sends elsewhere is not followed, and nobody there sees the operator's token.
+func TestT53PodThatRedirects(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s was asked, with %q", r.URL, r.Header.Get("Authorization"))
+	}))
+	defer elsewhere.Close()
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" {
+			t.Errorf("the API server was asked with %q", r.Header.Get("Authorization"))
+		}
+		http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+	}))
+	defer api.Close()
+	p, err := newPodProxy(&rest.Config{Host: api.URL, BearerToken: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, _, err := p.ask(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "n"}}, "80", http.MethodGet, "/v1/models")
+	if err != nil || status != http.StatusFound {
+		t.Errorf("status %d, %v", status, err)
+	}
+}
