@@ -85,9 +85,7 @@ func target(c *cli.Context) (install.Target, *site, error) {
 	if t.Scratch == "" {
 		t.Scratch = os.TempDir()
 	}
-	if news, err := install.Observe(c.Context, t); err != nil {
-		return t, nil, err
-	} else if news {
+	if news, err := install.Observe(c.Context, t); err == nil && news { // what cannot be read is told by what needs it
 		if err := s.store.Save(c.Context, t.Record); err != nil {
 			return t, nil, err
 		}

@@ -50,20 +50,29 @@ func runStatus(c *cli.Context) error {
 	if c.Bool("watch") {
 		return watch(c)
 	}
-	if s.access != nil {
-		reg, err := s.registry(c)
-		if err != nil {
-			return err
-		}
-		if _, err := install.Observe(c.Context, install.Target{Access: s.access, Registry: reg, Record: s.record}); err != nil {
-			return err
-		}
+	if err := s.observe(c); err != nil {
+		return err
 	}
 	st, err := readStatus(c, s)
 	if err != nil {
 		return err
 	}
 	return show(c, st, func(w io.Writer) error { return statusTable(w, st, time.Now()) })
+}
+
+// observe looks what runs, if the cluster tells: the record is shown with it, and not written.
+func (s *site) observe(c *cli.Context) error {
+	if s.access == nil {
+		return nil
+	}
+	reg, err := s.registry(c)
+	if err != nil {
+		return err
+	}
+	if _, err := install.Observe(c.Context, install.Target{Access: s.access, Registry: reg, Record: s.record}); err != nil {
+		fmt.Fprintf(c.App.ErrWriter, "wcbundle: what runs is shown by the site's record, the cluster does not tell: %v\n", err)
+	}
+	return nil
 }
 
 func readStatus(c *cli.Context, s *site) (siteStatus, error) {
