@@ -49,7 +49,8 @@ func TestAssessGroups(t *testing.T) {
 		}
 	}
 	ahead := object(t, set("0", "3", "2", "2", "2")) // a surge group that is gone is counted still
-	for name, pods := range map[string][]corev1.Pod{"a worker is not ready": group(true, true, true, false), "a worker is missing": group(true, true, true), "a group is missing": group(true, true)} {
+	for name, pods := range map[string][]corev1.Pod{"a worker is not ready": group(true, true, true, false), "a worker is missing": group(true, true, true), "a group is missing": group(true, true),
+		"only the surge's is ready": group(true, true, false, false, true, true)} {
 		if got := assessLeaderWorkerSet(ahead, pods, t0); got.Done || got.Ready != 1 || !strings.Contains(got.Waiting, "1 of 2 ready groups") {
 			t.Errorf("%s: %+v", name, got)
 		}

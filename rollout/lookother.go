@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,12 +38,13 @@ func (c cluster) lookLeaderWorkerSet(ctx context.Context, w Workload, now time.T
 	return assessLeaderWorkerSet(live, news, now), podsWith(news, lwsWorker, "0"), nil
 }
 
-// readyGroups counts the groups of which so many pods are ready.
-func readyGroups(pods []corev1.Pod, size int) int {
-	ready := map[string]int{}
+// readyGroups counts the groups of which so many pods are ready. Those from want on are of a surge, and will go.
+func readyGroups(pods []corev1.Pod, want, size int) int {
+	ready := map[int]int{}
 	for i := range pods {
-		if pods[i].DeletionTimestamp == nil && podReady(&pods[i]) {
-			ready[pods[i].Labels[lwsGroup]]++
+		group, err := strconv.Atoi(pods[i].Labels[lwsGroup])
+		if err == nil && group < want && pods[i].DeletionTimestamp == nil && podReady(&pods[i]) {
+			ready[group]++
 		}
 	}
 	n := 0
@@ -67,7 +69,7 @@ func assessLeaderWorkerSet(live *unstructured.Unstructured, news []corev1.Pod, n
 	want, from := get(1, "spec", "replicas"), get(0, lwsUpdate("partition")...)
 	due := max(want-from, 0)
 	updated, ready, all := get(0, "status", "updatedReplicas"), get(0, "status", "readyReplicas"), get(0, "status", "replicas")
-	whole := readyGroups(news, get(1, "spec", "leaderWorkerTemplate", "size"))
+	whole := readyGroups(news, want, get(1, "spec", "leaderWorkerTemplate", "size"))
 	seen := Seen{Total: want, New: updated, Ready: min(updated, ready, whole), Restarts: restarts(news)}
 	name := live.GetName()
 	observed := get(live.GetGeneration(), "status", "observedGeneration") >= int(live.GetGeneration())
