@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// pods are the product's living pods by name.
+// pods are the product's living pods by name: not that of a Job that runs an operation.
 func (s *Story) pods(ctx context.Context) (map[string]corev1.Pod, error) {
 	list, err := s.kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -19,7 +19,7 @@ func (s *Story) pods(ctx context.Context) (map[string]corev1.Pod, error) {
 	}
 	out := map[string]corev1.Pod{}
 	for _, p := range list.Items {
-		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+		if p.Labels["bundle.wordcab.com/run"] == "" && p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
 			out[p.Name] = p
 		}
 	}
