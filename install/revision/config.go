@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -260,8 +261,11 @@ func (c *Client) marksBack(ctx context.Context, target, prev, op string) (map[ro
 			continue
 		}
 		after, err := c.dryRun(ctx, old[d.id()], d.obj, live)
+		if apierrors.IsInvalid(err) {
+			continue // it is refused when it is applied, with the whole reason
+		}
 		if err != nil {
-			continue // what cannot be applied is refused when it is, with the whole reason
+			return nil, fmt.Errorf("trying %s %s: %w", d.obj.GetKind(), d.obj.GetName(), err)
 		}
 		if reflect.DeepEqual(template(after), template(live)) || markedBy(live, op) {
 			out[rollout.WorkloadOf(d.obj)] = true
