@@ -161,6 +161,9 @@ func (c *Client) scaled(ctx context.Context) (map[rollout.Workload]int64, error)
 		o.SetKind(h.Spec.ScaleTargetRef.Kind)
 		o.SetName(h.Spec.ScaleTargetRef.Name)
 		live, err := c.live(ctx, o)
+		if apierrors.IsForbidden(err) {
+			continue // of no kind of the release: those a run may read
+		}
 		if err != nil {
 			return nil, err
 		}
