@@ -23,7 +23,6 @@ import (
 
 // Env is what a story runs with.
 type Env struct {
-	Detached   bool   // run the step of the Job, too
 	Binary     string // wcbundle
 	Fixtures   string // what e2e/fixtures wrote
 	Work       string // empty folder for bundles, keys and the site's state
@@ -76,9 +75,6 @@ func (s *Story) Close() {
 	}
 }
 
-// detachedTitle is a step that runs where STORY_DETACHED is set: it takes three minutes more (issue 6).
-const detachedTitle = "an upgrade and a way back by a Job in the cluster, whose pod is killed"
-
 const lossTitle = "the registry's pod is lost, and its node"
 
 // Steps lists the story. Without a cluster the steps that need one are left out and named in the second result.
@@ -96,7 +92,7 @@ func (s *Story) Steps() ([]Step, []string) {
 		{Step{"plan and apply 2.9.0 pool by pool in one Helm revision", s.upgrade}, true},
 		{Step{"a pod that an operator makes at run time", s.madeAtRunTime}, true},
 		{Step{"rollback to the previous release", s.rollback}, true},
-		{Step{detachedTitle, s.detached}, true},
+		{Step{"an upgrade and a way back by a Job in the cluster, whose pod is killed", s.detached}, true},
 		{Step{"edge 6, 36: a canary, dropped; a killed pod of a pool on hold comes back as it was", s.canary}, true},
 		{Step{"edge 49: pause, a closed window, and going on", s.paused}, true},
 		{Step{"a release whose model server never becomes ready", s.badRelease}, true},
@@ -111,9 +107,6 @@ func (s *Story) Steps() ([]Step, []string) {
 	var steps []Step
 	var left []string
 	for _, st := range all {
-		if st.Title == detachedTitle && !s.env.Detached {
-			continue
-		}
 		if st.cluster && s.kube == nil || st.Title == lossTitle && !s.env.Bootstrap {
 			left = append(left, st.Title)
 			continue
@@ -205,6 +198,6 @@ func (s *Story) environ() []string {
 
 // FromEnvironment reads what e2e/run.sh sets.
 func FromEnvironment(getenv func(string) string, out io.Writer) Env {
-	return Env{Detached: getenv("STORY_DETACHED") != "", Binary: getenv("STORY_BINARY"), Fixtures: getenv("STORY_FIXTURES"), Work: getenv("STORY_WORK"), Cosign: getenv("STORY_COSIGN"),
+	return Env{Binary: getenv("STORY_BINARY"), Fixtures: getenv("STORY_FIXTURES"), Work: getenv("STORY_WORK"), Cosign: getenv("STORY_COSIGN"),
 		Kubeconfig: getenv("STORY_KUBECONFIG"), Push: getenv("STORY_PUSH"), Pull: getenv("STORY_PULL"), Bootstrap: getenv("STORY_BOOTSTRAP") != "", Nodes: getenv("STORY_NODES"), Out: out}
 }
